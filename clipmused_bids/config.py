@@ -108,7 +108,7 @@ class TargetOptions:
     clip_model : str
         ``demo``, or an open_clip model name.
     clip_weights : str or None
-        A weight file, a folder in open_clip's local-dir form, or an open_clip pretrained tag; None for ``openai``.
+        A weight file or a folder in open_clip's local-dir form; None for the cached OpenAI weights.
     low : {"auto", "flat", "projection", "mean"}
         ``auto`` is ``flat`` up to 2 GB over all stimuli, else a seeded random projection.
     high : {"mean", "image", "text", "concat"}
@@ -172,7 +172,10 @@ class ModelOptions:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "n_regions", "n_shared", "n_patches"):
             _require(getattr(self, name) > 0, f"model.{name} must be positive")
-        _require(self.width % self.heads == 0, f"model.width {self.width} must be a multiple of model.heads {self.heads}")
+        _require(
+            self.width % self.heads == 0,
+            f"model.width {self.width} must be a multiple of model.heads {self.heads}",
+        )
         for name in ("dropout", "input_dropout"):
             _require(0 <= getattr(self, name) < 1, f"model.{name} must lie in [0, 1)")
 
@@ -221,7 +224,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class LinearOptions:
-    """Ridge baselines: the grid of penalties, relative to the mean eigenvalue of the responses' Gram matrix."""
+    """Ridge baselines: the grid of penalties, relative to the mean eigenvalue of the Gram matrix."""
 
     alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 
@@ -253,7 +256,7 @@ class Config:
     preset : str or None
         None: chosen by the number of trials when training starts.
     overrides : mapping
-        Hyper-parameters that were set explicitly (``--config-file`` and options), by table; they win over the preset.
+        Hyper-parameters set explicitly (``--config-file`` and options), by table; over the preset's.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     """
@@ -361,7 +364,9 @@ def _build(kind: Any, tables: Mapping[str, Any], *, where: str) -> Any:
     for key, value in tables.items():
         if key not in names:
             near = difflib.get_close_matches(key, names, n=3) or names
-            raise UsageError(f"configuration: unknown value {where}{key}.", hint=f"did you mean {', '.join(near)}?")
+            raise UsageError(
+                f"configuration: unknown value {where}{key}.", hint=f"did you mean {', '.join(near)}?"
+            )
         values[key] = _checked(types[key], value, where=f"{where}{key}")
     return kind(**values)
 
@@ -373,7 +378,9 @@ def _checked(kind: Any, value: Any, *, where: str) -> Any:
         return _build(kind, value, where=f"{where}.")
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise UsageError(f"configuration: {where} = {value!r} is unknown.", hint=f"one of {', '.join(get_args(kind))}")
+            raise UsageError(
+                f"configuration: {where} = {value!r} is unknown.", hint=f"one of {', '.join(get_args(kind))}"
+            )
         return value
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
@@ -383,7 +390,9 @@ def _checked(kind: Any, value: Any, *, where: str) -> Any:
     if float in accepted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-        raise UsageError(f"configuration: {where} = {value!r} must be {' or '.join(t.__name__ for t in accepted)}.")
+        raise UsageError(
+            f"configuration: {where} = {value!r} must be {' or '.join(t.__name__ for t in accepted)}."
+        )
     return value
 
 

@@ -44,8 +44,8 @@ class Run:
     run : int or None
         Run index as an integer: raw ``run-01`` and derivative ``run-1`` are the same run.
     entities : mapping
-        Entities of the image file as written there (``{"sub": "01", "task": "x", "run": "1", "space": "..."}``),
-        in BIDS order and without ``desc``; output names are made of them.
+        Entities of the image file as written there (``{"sub": "01", "task": "x", "run": "1"}``), in BIDS order
+        and without ``desc``; output names are made of them.
     events, image, mask, confounds : Path or None
         Raw events; preprocessed BOLD or an existing series of responses (4-D); its brain mask; its confounds.
     image_kind : {"bold", "betas"}
@@ -55,7 +55,7 @@ class Run:
     metadata : mapping
         Sidecar fields after inheritance (``RepetitionTime`` and ``StartTime`` in s, ...), image over raw.
     sources : mapping
-        BIDS URI of each file above, by the field's name (``bids:fmriprep:sub-01/func/...``; raw: ``bids:raw:...``).
+        BIDS URI of each file above, by the field's name (``bids:fmriprep:sub-01/...``, ``bids:raw:...``).
     """
 
     participant: str
@@ -98,8 +98,8 @@ class Trials:
     onset, duration : ndarray of shape (n_trials,)
         Seconds from the start of the run.
     stimulus_id : tuple of str
-        Stimulus of each trial; the condition's name where the dataset names no stimuli; "" where neither is known
-        (rows to decode).
+        Stimulus of each trial; the condition's name where the dataset names no stimuli; "" where neither is
+        known (rows to decode).
     condition : tuple of str
         ``trial_type`` (or what stood for it) of each trial; "" where there is none.
     columns : mapping of str to tuple of str
@@ -319,7 +319,7 @@ class TrialData:
         Stimulus of each trial ("" where unknown).
     targets : Targets or None
     group : ndarray of int, shape (n,)
-        Trials of one group stay together when hyper-parameters are chosen (run or stimulus, by the split's regime).
+        Trials of one group (run or stimulus) stay together when hyper-parameters are chosen.
     """
 
     participants: tuple[str, ...]
@@ -367,9 +367,7 @@ class TrialData:
 
     def read(self) -> list[NDArray[np.float32]]:
         """Read all responses, one array of shape (n_p, n_voxels_p) for each participant, trials in order."""
-        return [
-            table.read(self.row[self.participant == p]) for p, table in enumerate(self.responses)
-        ]
+        return [table.read(self.row[self.participant == p]) for p, table in enumerate(self.responses)]
 
 
 @dataclass(frozen=True)
