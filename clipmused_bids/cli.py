@@ -25,7 +25,7 @@ from clipmused_bids.config import (
     merge,
     read_config_file,
 )
-from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError, UnknownLevelError
+from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError, UnknownLevelError, UsageError
 
 LEVELS: dict[str, Level] = {
     "participant": "participant",
@@ -183,7 +183,7 @@ def command(**arguments: Any) -> None:
     _start_logging(verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"])
     from clipmused_bids.stages.invocation import run
 
-    exit_code = run(config, command_line=tuple(sys.argv[1:]), debug=arguments["debug"])
+    exit_code = run(config, command_line=tuple(sys.argv[1:]))
     raise SystemExit(int(exit_code))
 
 
@@ -225,26 +225,13 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
 
 def _selection(arguments: dict[str, Any]) -> Selection:
     return Selection(
-        participants=_labels(arguments["participant_label"], "sub-"),
-        exclude_participants=_labels(arguments["exclude_participant_label"], "sub-"),
-        sessions=_labels(arguments["session_id"], "ses-"),
-        tasks=_labels(arguments["task_id"], "task-"),
+        participants=arguments["participant_label"],
+        exclude_participants=arguments["exclude_participant_label"],
+        sessions=tuple(label.removeprefix("ses-") for label in arguments["session_id"]),
+        tasks=tuple(label.removeprefix("task-") for label in arguments["task_id"]),
         runs=arguments["run_id"],
         space=arguments["space"].removeprefix("space-") if arguments["space"] else None,
     )
-
-
-def _labels(values: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """Labels without prefix; a value that is a text file stands for its lines."""
-    labels: list[str] = []
-    for value in values:
-        path = Path(value)
-        try:
-            listed = path.read_text("utf-8").split() if path.suffix and path.is_file() else [value]
-        except OSError as error:
-            raise MissingInputError(f"{path}: {error.strerror}.") from error
-        labels += [label.removeprefix(prefix) for label in listed]
-    return tuple(dict.fromkeys(labels))
 
 
 def _inputs(arguments: dict[str, Any]) -> InputOptions:
@@ -273,6 +260,7 @@ def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
             "hrf": arguments["hrf"],
             "standardize": arguments["standardize"],
         },
+        "model": {"n_regions": _clusters(arguments["atlas"])},
         "targets": {"clip_model": arguments["clip_model"], "clip_weights": arguments["clip_weights"]},
     }
     given: dict[str, Any] = {
@@ -286,6 +274,16 @@ def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
     overrides = merge(from_file, given)
     build_hyperparameters(overrides)
     return overrides
+
+
+def _clusters(atlas: str | None) -> int | None:
+    """Number of regions in ``--atlas clusters:M`` or ``grid:M``; None where it names none."""
+    kind, _, number = (atlas or "").partition(":")
+    if kind not in {"clusters", "grid"} or not number:
+        return None
+    if not number.isdigit() or int(number) < 2:
+        raise UsageError(f"--atlas {atlas}: expected at least two regions.", hint=f"--atlas {kind}:32")
+    return int(number)
 
 
 def expand_several(argv: Sequence[str]) -> list[str]:

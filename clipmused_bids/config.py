@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -23,7 +23,17 @@ PRESETS = ("hcp", "nsd", "small")
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked for; empty means everything. Labels without prefix."""
+    """What is asked for; empty means everything.
+
+    Parameters
+    ----------
+    participants, exclude_participants : tuple of str
+        Labels with or without ``sub-``, or text files with one a line.
+    sessions, tasks : tuple of str
+        Labels without prefix.
+    runs : tuple of int
+    space : str or None
+    """
 
     participants: tuple[str, ...] = ()
     exclude_participants: tuple[str, ...] = ()
@@ -85,6 +95,8 @@ class ResponseOptions:
         Length in s of that average; 0 for the duration of the trial.
     standardize : {"auto", "run", "session", "participant", "none"}
         ``auto`` is ``session`` for betas and ``run`` otherwise.
+    storage : {"float32", "float16"}
+        ``float16`` halves the disk space; values are kept relative to a power of two for each voxel.
     """
 
     kind: ResponseKind = "auto"
@@ -93,6 +105,7 @@ class ResponseOptions:
     lag: float = 5.0
     window: float = 0.0
     standardize: Literal["auto", "run", "session", "participant", "none"] = "auto"
+    storage: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
         _require(self.high_pass >= 0, "responses.high_pass must not be negative (Hz)")
@@ -198,6 +211,8 @@ class TrainingOptions:
         L_perp over B^2 as printed, or over B^2 D^2.
     mixup : float
         Parameter of the Beta distribution; 0 for none (not in the paper).
+    n_seeds : int
+        Decoders that are trained from consecutive seeds and averaged (the paper: 1).
     """
 
     learning_rate: float = 1e-3
@@ -212,10 +227,11 @@ class TrainingOptions:
     lambda_high: float = 0.001
     perp_scale: Literal["batch", "batch+width"] = "batch"
     mixup: float = 0.0
+    n_seeds: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_epochs", "patience"):
+        for name in ("batch_size", "max_epochs", "patience", "n_seeds"):
             _require(getattr(self, name) > 0, f"training.{name} must be positive")
         _require(self.learning_rate > 0, "training.learning_rate must be positive")
         for name in ("weight_decay", "lambda_perp", "lambda_low", "lambda_high", "mixup", "decay_every"):
@@ -234,7 +250,16 @@ class LinearOptions:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Everything a preset or ``--config-file`` may set."""
+    """Everything a preset or ``--config-file`` may set.
+
+    Parameters
+    ----------
+    min_label_frequency : float
+        Labels that are rarer among the training trials are left out.
+    fit_on : {"train", "train+validation"}
+        Trials the final decoder of every method is fitted to. ``train+validation``: once validation trials have
+        chosen the epoch, the decoder is trained again on both for as many epochs (the paper: ``train``).
+    """
 
     responses: ResponseOptions = field(default_factory=ResponseOptions)
     targets: TargetOptions = field(default_factory=TargetOptions)
@@ -242,6 +267,7 @@ class Hyperparameters:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     linear: LinearOptions = field(default_factory=LinearOptions)
     min_label_frequency: float = 0.0
+    fit_on: Literal["train", "train+validation"] = "train"
 
     def __post_init__(self) -> None:
         _require(0 <= self.min_label_frequency < 1, "min_label_frequency must lie in [0, 1)")
@@ -259,6 +285,8 @@ class Config:
         Hyper-parameters set explicitly (``--config-file`` and options), by table; over the preset's.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    trained_mask : str or None
+        Where a stored decoder is used: which mask it was trained with, as its configuration says.
     """
 
     bids_dir: Path
@@ -276,6 +304,7 @@ class Config:
     random_seed: int = 0
     work_dir: Path | None = None
     overwrite: bool = False
+    trained_mask: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-zA-Z+]+", self.model_label):
@@ -337,14 +366,15 @@ def build_hyperparameters(tables: Mapping[str, Any]) -> Hyperparameters:
     return _build(Hyperparameters, tables, where="")
 
 
+def checked_inputs(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn stored values of ``InputOptions`` into what its fields hold; errors as for `build_hyperparameters`."""
+    options = _build(InputOptions, values, where="inputs.")
+    return {name: getattr(options, name) for name in values}
+
+
 def as_tables(value: Any) -> dict[str, Any]:
     """Turn a dataclass into nested tables of TOML and JSON values; None is left out, paths become text."""
     return {key: _plain(item) for key, item in asdict(value).items() if item is not None}
-
-
-def with_values(options: Any, **values: Any) -> Any:
-    """Return a frozen dataclass with other values, checked again."""
-    return replace(options, **values)
 
 
 def _plain(value: Any) -> Any:

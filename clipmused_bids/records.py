@@ -14,7 +14,10 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 
-SetName = Literal["train", "val", "test", "new"]
+SetName = Literal["train", "val", "test", "new", "none"]
+
+# Entities that tell runs apart, in BIDS order; the same in raw and derived data.
+RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Run:
     run : int or None
         Run index as an integer: raw ``run-01`` and derivative ``run-1`` are the same run.
     entities : mapping
-        Entities of the image file as written there (``{"sub": "01", "task": "x", "run": "1"}``), in BIDS order
+        Entities of the image file as written there (``{"sub": "01", "task": "x"}``), in BIDS order
         and without ``desc``; output names are made of them.
     events, image, mask, confounds : Path or None
         Raw events; preprocessed BOLD or an existing series of responses (4-D); its brain mask; its confounds.
@@ -74,14 +77,18 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Name of the run that is the same in raw and derived data: ``sub-01_ses-02_task-x_run-3``."""
-        parts = [f"sub-{self.participant}"]
-        if self.session is not None:
-            parts.append(f"ses-{self.session}")
-        parts.append(f"task-{self.task}")
-        if self.run is not None:
-            parts.append(f"run-{self.run}")
-        return "_".join(parts)
+        """Name of the run that is the same in raw and derived data: ``sub-01_ses-02_task-x_run-3``.
+
+        ``acq-``, ``ce-``, ``rec-`` and ``dir-`` of ``entities`` are part of it, since they tell runs apart as well.
+        """
+        labels: dict[str, str | int | None] = {
+            **{name: self.entities.get(name) for name in RUN_ENTITIES},
+            "sub": self.participant,
+            "ses": self.session,
+            "task": self.task,
+            "run": self.run,
+        }
+        return "_".join(f"{name}-{labels[name]}" for name in RUN_ENTITIES if labels[name] is not None)
 
     @property
     def label(self) -> str:
@@ -379,9 +386,10 @@ class Split:
     run_key : tuple of str
         ``Run.key`` of each row.
     stimulus_id : tuple of str
-        Stimulus of each row; one row for each pair of run and stimulus.
+        Stimulus of each row; one row for each pair of run and stimulus. Where presentations of one stimulus in one
+        run belong to different sets, one row for each of them: ``face#2`` is the second ``face`` of the run.
     set_name : tuple of str
-        ``train``, ``val`` or ``test``.
+        ``train``, ``val`` or ``test``; ``none`` where trials are left out (repeated clips, samples between two sets).
     reason : tuple of str
         The rule that decided, in words.
     rule : str

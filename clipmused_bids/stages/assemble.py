@@ -1,0 +1,309 @@
+"""Stored responses, standardisation, voxels, labels and targets of several participants as one ``TrialData``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.response_files import StoredResponses, read_responses
+from clipmused_bids.errors import DataError
+from clipmused_bids.records import (
+    BoolArray,
+    FloatArray,
+    Grid,
+    IntArray,
+    ResponseTable,
+    Run,
+    Targets,
+    TrialData,
+    VoxelSpace,
+)
+from clipmused_bids.responses.standardize import UnitStatistics, block_scaling, unit_statistics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ParticipantResponses:
+    """Stored responses of one participant, run by run.
+
+    Parameters
+    ----------
+    participant : str
+    runs : tuple of Run
+    stored : tuple of StoredResponses
+        One for each run; memory-mapped.
+    """
+
+    participant: str
+    runs: tuple[Run, ...]
+    stored: tuple[StoredResponses, ...]
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the first run; all runs were checked against it."""
+        return self.stored[0].grid
+
+    @property
+    def run_key(self) -> tuple[str, ...]:
+        """Run of each row."""
+        return tuple(
+            run.key for run, file in zip(self.runs, self.stored, strict=True) for _ in range(len(file.values))
+        )
+
+    @property
+    def stimulus_id(self) -> tuple[str, ...]:
+        """Stimulus of each row."""
+        return tuple(name for file in self.stored for name in file.trials.stimulus_id)
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Means and standard deviations of one participant, by unit.
+
+    Parameters
+    ----------
+    unit : {"run", "session", "participant", "none"}
+    statistics : mapping of str to UnitStatistics
+        By the unit's name.
+    """
+
+    unit: str
+    statistics: Mapping[str, UnitStatistics]
+
+
+def open_responses(
+    tree: OutputTree, participant: str, runs: Sequence[Run], *, kind: str
+) -> ParticipantResponses:
+    """Open what is stored of one participant's runs.
+
+    Raises
+    ------
+    DataError
+        If nothing is stored, or the grids of the runs differ.
+    """
+    files = [(run, tree.responses(run, kind=kind)) for run in runs]
+    files = [(run, path) for run, path in files if path.exists()]
+    if not files:
+        raise DataError(f"sub-{participant}: no {kind} responses are stored.", hint="run --prepare first")
+    stored = tuple(read_responses(path) for _, path in files)
+    for file in stored[1:]:
+        if not file.grid.agrees_with(stored[0].grid):
+            raise DataError(
+                f"sub-{participant}: grids differ between runs: {stored[0].path.name} has {stored[0].grid.shape}, "
+                f"{file.path.name} has {file.grid.shape}.",
+                hint="choose images of one resolution with --space",
+            )
+    return ParticipantResponses(participant, tuple(run for run, _ in files), stored)
+
+
+def usable_voxels(people: Sequence[ParticipantResponses], *, common_space: bool) -> tuple[IntArray, ...]:
+    """Voxels (flat indices) with signal in every run; in a common space, of every participant.
+
+    Raises
+    ------
+    DataError
+        If grids of a common space differ, or no voxel is left; names the participants.
+    """
+    own = [_voxels_with_signal(person) for person in people]
+    if not common_space:
+        return tuple(own)
+    first = people[0]
+    shared = own[0]
+    for person, voxels in zip(people[1:], own[1:], strict=True):
+        if not person.grid.agrees_with(first.grid):
+            raise DataError(
+                f"sub-{first.participant} and sub-{person.participant}: grids differ in a common space "
+                f"({first.grid.shape} and {person.grid.shape}, or their affines).",
+                hint="choose one resolution with --space, or --native-space for a map of each participant",
+            )
+        shared = np.intersect1d(shared, voxels, assume_unique=True)
+    if len(shared) == 0:
+        raise DataError("no voxel lies in the masks of all participants.", hint="give one with --mask")
+    logger.info(
+        "Mask: %d voxels common to %d participants (%d in their union).",
+        len(shared),
+        len(people),
+        len(np.unique(np.concatenate(own))),
+    )
+    return tuple(shared for _ in people)
+
+
+def fit_standardization(
+    person: ParticipantResponses,
+    voxels: IntArray,
+    *,
+    unit: str,
+    train: BoolArray,
+    known: Standardization | None = None,
+) -> Standardization:
+    """Means and standard deviations of each unit, from training trials where there are enough.
+
+    Parameters
+    ----------
+    person : ParticipantResponses
+    voxels : ndarray of int, shape (n_voxels,)
+    unit : {"run", "session", "participant", "none"}
+    train : ndarray of bool, shape (n_rows,)
+        Training trials over all runs in order.
+    known : Standardization, optional
+        Units described there are taken from there; the others are described by themselves.
+    """
+    if unit == "none":
+        return Standardization(unit, {})
+    found: dict[str, UnitStatistics] = {}
+    names = [_unit_name(run, unit) for run in person.runs]
+    ends = np.cumsum([len(file.values) for file in person.stored])
+    for name in dict.fromkeys(names):
+        if known is not None and name in known.statistics:
+            found[name] = known.statistics[name]
+            continue
+        members = [b for b, other in enumerate(names) if other == name]
+        files = [person.stored[b] for b in members]
+        places = [_columns(file, voxels) for file in files]
+        found |= unit_statistics(
+            [file.decoded()[:, place] for file, place in zip(files, places, strict=True)],
+            [name] * len(members),
+            train=[train[ends[b] - len(person.stored[b].values) : ends[b]] for b in members],
+            valid=[file.valid[place] for file, place in zip(files, places, strict=True)],
+        )
+    return Standardization(unit, found)
+
+
+def response_table(
+    person: ParticipantResponses, voxels: IntArray, standardization: Standardization
+) -> ResponseTable:
+    """Rows of one participant, standardised when they are read."""
+    columns, means, sds = [], [], []
+    for run, file in zip(person.runs, person.stored, strict=True):
+        place = _columns(file, voxels)
+        mean = np.zeros(len(voxels), dtype=np.float32)
+        sd = np.ones(len(voxels), dtype=np.float32)
+        if standardization.unit != "none":
+            statistics = standardization.statistics[_unit_name(run, standardization.unit)]
+            mean, sd = block_scaling(statistics, file.valid[place])
+        if file.scale is not None:
+            # (v * scale - mean) / sd, without another pass over the values.
+            mean, sd = mean / file.scale[place], sd / file.scale[place]
+        columns.append(place)
+        means.append(mean)
+        sds.append(sd)
+    return ResponseTable(
+        blocks=tuple(file.values for file in person.stored),
+        columns=tuple(columns),
+        mean=tuple(means),
+        sd=tuple(sds),
+    )
+
+
+def trial_data(
+    people: Sequence[ParticipantResponses],
+    tables: Sequence[ResponseTable],
+    spaces: Sequence[VoxelSpace],
+    *,
+    common_space: bool,
+    labels: FloatArray,
+    label_names: tuple[str, ...],
+    single_label: bool,
+    targets: Targets | None,
+    group_by: str,
+) -> TrialData:
+    """All rows of several participants, in order of participant and run.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n, C)
+        Of all rows in this order.
+    group_by : {"run", "stimulus"}
+        What stays together when hyper-parameters are chosen.
+    """
+    stimulus_id = tuple(name for person in people for name in person.stimulus_id)
+    row_of = {name: k for k, name in enumerate(targets.stimulus_id)} if targets is not None else {}
+    sizes = [table.n_rows for table in tables]
+    names = [_run_group(run) for person in people for run in _run_of_row(person)]
+    _, group = np.unique(names if group_by == "run" else np.array(stimulus_id), return_inverse=True)
+    return TrialData(
+        participants=tuple(person.participant for person in people),
+        responses=tuple(tables),
+        spaces=tuple(spaces),
+        common_space=common_space,
+        participant=np.repeat(np.arange(len(people)), sizes),
+        row=np.concatenate([np.arange(size) for size in sizes]),
+        labels=labels.astype(np.float32),
+        label_names=label_names,
+        single_label=single_label,
+        stimulus=np.array([row_of.get(name, -1) for name in stimulus_id], dtype=np.int64),
+        stimulus_id=stimulus_id,
+        targets=targets,
+        group=group,
+    )
+
+
+def staged(table: ResponseTable, path: str) -> ResponseTable:
+    """Gather a participant's rows, standardised, into one memory map on a fast disk.
+
+    Parameters
+    ----------
+    table : ResponseTable
+    path : str
+        File to be made; removing it is the caller's business.
+    """
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(table.n_rows, table.n_voxels))
+    for start in range(0, table.n_rows, 512):
+        index = np.arange(start, min(start + 512, table.n_rows))
+        rows[index] = table.read(index)
+    rows.flush()
+    voxels = np.arange(table.n_voxels)
+    zero, one = np.zeros(table.n_voxels, dtype=np.float32), np.ones(table.n_voxels, dtype=np.float32)
+    return ResponseTable(blocks=(rows,), columns=(voxels,), mean=(zero,), sd=(one,))
+
+
+def _voxels_with_signal(person: ParticipantResponses) -> IntArray:
+    voxels: IntArray = np.asarray(person.stored[0].voxels[person.stored[0].valid])
+    for file in person.stored[1:]:
+        voxels = np.intersect1d(voxels, file.voxels[file.valid], assume_unique=True)
+    if len(voxels) == 0:
+        raise DataError(
+            f"sub-{person.participant}: no voxel has a signal in every run.", hint="check the mask"
+        )
+    lost = len(person.stored[0].voxels) - len(voxels)
+    if lost:
+        logger.info("sub-%s: %d voxel(s) without signal in some run are left out.", person.participant, lost)
+    return voxels
+
+
+def _columns(file: StoredResponses, voxels: IntArray) -> IntArray:
+    """Where the voxels are among a file's columns, which are sorted."""
+    place = np.searchsorted(file.voxels, voxels)
+    found = place < len(file.voxels)
+    found[found] = file.voxels[place[found]] == voxels[found]
+    if not found.all():
+        raise DataError(
+            f"{file.path.name}: {int((~found).sum())} of the decoder's {len(voxels)} voxels are outside the mask of "
+            "these responses; the mask differs.",
+            hint="prepare with the mask the decoder was trained with (--mask)",
+        )
+    return place
+
+
+def _unit_name(run: Run, unit: str) -> str:
+    if unit == "run":
+        return run.key
+    if unit == "session" and run.session is not None:
+        return f"sub-{run.participant}_ses-{run.session}"
+    return f"sub-{run.participant}"
+
+
+def _run_of_row(person: ParticipantResponses) -> list[Run]:
+    return [
+        run for run, file in zip(person.runs, person.stored, strict=True) for _ in range(len(file.values))
+    ]
+
+
+def _run_group(run: Run) -> str:
+    """The same run index of all participants is one group, as in the split by runs."""
+    return f"{run.session}-{run.run}" if run.run is not None else run.key

@@ -1,0 +1,178 @@
+"""CLIP targets of the stimuli: each content is encoded once, stored by its hash, and read back for training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmused_bids.config import TargetOptions
+from clipmused_bids.dataset.description import write_descriptions
+from clipmused_bids.dataset.embeddings import EmbeddingCache
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.pictures import open_image
+from clipmused_bids.dataset.tensors import digest
+from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.records import Targets
+from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.progress import track
+from clipmused_bids.targets.clip import ClipModel, encode_images, encode_texts, load_clip
+from clipmused_bids.targets.features import choose_low, high_level, low_level
+
+logger = logging.getLogger(__name__)
+
+# Recorded with the features: another seed is another projection, and other numbers.
+PROJECTION_SEED = 0
+SHARD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class TargetMaker:
+    """A loaded CLIP model and where its features are kept.
+
+    Parameters
+    ----------
+    clip : ClipModel
+    options : TargetOptions
+    images, texts : EmbeddingCache
+        Features of image contents and of sentences.
+    low_kind : {"flat", "projection", "mean"}
+    """
+
+    clip: ClipModel
+    options: TargetOptions
+    images: EmbeddingCache
+    texts: EmbeddingCache
+    low_kind: Any
+
+
+def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, device: str) -> TargetMaker:
+    """Load the CLIP model that was asked for; nothing is downloaded."""
+    options = plan.hyperparameters.targets
+    if options.clip_model == "demo" and not catalogue.simulated:
+        logger.warning(
+            "WARNING: --clip-model demo knows simulated scenes only. Its features of other images and words "
+            "carry next to no meaning; use it to try the command, never for a result."
+        )
+    clip = load_clip(options.clip_model, weights=options.clip_weights, device=device)
+    n_images = sum(path is not None for path in catalogue.stimuli.path)
+    low_kind = choose_low(n_images, n_features=clip.n_patches * clip.patch_width, wanted=options.low)
+    model = {"clip_model": clip.name, "weights_sha256": clip.weights_hash}
+    low: dict[str, Any] = {"low": low_kind}
+    if low_kind == "projection":
+        low |= {"projection_width": options.projection_width, "projection_seed": PROJECTION_SEED}
+    folder = tree.embeddings(clip.name)
+    return TargetMaker(
+        clip=clip,
+        options=options,
+        images=EmbeddingCache(folder, {**model, "of": "images", **low}, sources=("bids:raw:stimuli",)),
+        texts=EmbeddingCache(folder, {**model, "of": "sentences"}),
+        low_kind=low_kind,
+    )
+
+
+def prepare_targets(
+    maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequence[str], tree: OutputTree
+) -> None:
+    """Encode what is not stored yet.
+
+    An image that cannot be read is reported by name and left out; its trials keep their labels.
+    """
+    rows = catalogue.rows_of(stimulus_ids)
+    contents = {catalogue.content[k]: path for k in rows if (path := catalogue.stimuli.path[k]) is not None}
+    sentences = {digest(text): text for k in rows for text in sentences_of(catalogue, k)}
+    n_images, n_sentences = (
+        len(maker.images.missing(list(contents))),
+        len(maker.texts.missing(list(sentences))),
+    )
+    for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
+        _add_images(maker, keys, contents)
+    for keys in maker.texts.plan(list(sentences)):
+        texts = encode_texts(maker.clip, [sentences[key] for key in keys])
+        maker.texts.add(keys, {"text": texts})
+    write_descriptions(tree)
+    logger.info(
+        "CLIP targets (%s): %d of %d images and %d of %d sentences encoded, the others reused.",
+        maker.clip.name, n_images, len(contents), n_sentences, len(sentences),
+    )  # fmt: skip
+
+
+def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequence[str]) -> Targets:
+    """Read the stored features of stimuli and join both levels.
+
+    Returns
+    -------
+    Targets
+        Rows in the order of ``stimulus_ids``; zero rows where a stimulus has no image (low), or neither image nor
+        text (high).
+    """
+    rows = catalogue.rows_of(stimulus_ids)
+    stored = set(
+        maker.images.missing([catalogue.content[k] for k in rows if catalogue.stimuli.path[k] is not None])
+    )
+    with_image = [
+        n
+        for n, k in enumerate(rows)
+        if catalogue.stimuli.path[k] is not None and catalogue.content[k] not in stored
+    ]
+    low = image = None
+    if with_image:
+        found = maker.images.read([catalogue.content[rows[n]] for n in with_image])
+        low = _spread(found["low"], with_image, n=len(rows))
+        image = _spread(found["image"], with_image, n=len(rows))
+    texts = [(n, text) for n, k in enumerate(rows) for text in sentences_of(catalogue, k)]
+    text = maker.texts.read([digest(sentence) for _, sentence in texts])["text"] if texts else None
+    high = high_level(
+        image,
+        text,
+        stimulus_of_text=np.array([n for n, _ in texts]) if texts else None,
+        n_stimuli=len(rows),
+        kind=maker.options.high,
+    )
+    return Targets(
+        stimulus_id=tuple(stimulus_ids),
+        low=low,
+        high=high.values,
+        high_source=high.source,
+        clip_model=maker.clip.name,
+        weights_hash=maker.clip.weights_hash,
+    )
+
+
+def sentences_of(catalogue: Catalogue, row: int) -> tuple[str, ...]:
+    """Captions of a stimulus, else a prompt made of its labels, else nothing."""
+    return catalogue.stimuli.captions[row] or catalogue.prompts[row]
+
+
+def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Path]) -> None:
+    opened = []
+    for key in keys:
+        try:
+            opened.append((key, open_image(contents[key])))
+        except ClipMusedError as error:
+            logger.warning("left out of the CLIP targets: %s", error)
+    if not opened:
+        return
+    raw, image = encode_images(
+        maker.clip, (picture for _, picture in opened), batch_size=maker.options.batch_size
+    )
+    low = low_level(
+        raw,
+        kind=maker.low_kind,
+        n_patches=maker.clip.n_patches,
+        projection_width=maker.options.projection_width,
+        seed=PROJECTION_SEED,
+    )
+    maker.images.add([key for key, _ in opened], {"low": low.astype(np.float16), "image": image})
+
+
+def _spread(values: NDArray[Any], places: Sequence[int], *, n: int) -> NDArray[np.float32]:
+    whole = np.zeros((n, values.shape[1]), dtype=np.float32)
+    whole[list(places)] = values
+    return whole

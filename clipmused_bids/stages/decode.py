@@ -1,0 +1,231 @@
+"""From a stored decoder and new or held-out responses to predictions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from clipmused_bids.config import Config, InputOptions, as_tables, checked_inputs, merge
+from clipmused_bids.dataset.comparison import grid_fields
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
+from clipmused_bids.dataset.weights import (
+    StoredModel,
+    check_model,
+    load_model,
+    model_path,
+    stored_participants,
+)
+from clipmused_bids.errors import MissingInputError
+from clipmused_bids.records import FloatArray, Split
+from clipmused_bids.stages.assemble import (
+    ParticipantResponses,
+    fit_standardization,
+    open_responses,
+    response_table,
+    trial_data,
+)
+from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.prepare import mask_hash
+from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
+
+logger = logging.getLogger(__name__)
+
+
+def decoder_of(tree: OutputTree, participant: str, *, model_label: str) -> StoredModel:
+    """Load the group decoder if it knows the participant, else the participant's own.
+
+    Raises
+    ------
+    MissingInputError
+        If there is neither; names the participants that have one.
+    """
+    folder = tree.model_folder(model_label)
+    known: list[str] = list(stored_participants(folder))
+    if model_path(folder, participant=None).exists():
+        model = load_model(folder, participant=None)
+        if participant in model.config["participants"]:
+            return model
+        known += model.config["participants"]
+    if participant in stored_participants(folder):
+        return load_model(folder, participant=participant)
+    listed = f"it knows {', '.join(f'sub-{p}' for p in sorted(set(known)))}" if known else "there is none"
+    raise MissingInputError(
+        f"sub-{participant}: no decoder {model_label} for this participant; {listed}.",
+        hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
+    )
+
+
+def config_of_decoder(config: Config, tree: OutputTree) -> Config:
+    """Read data as the decoder's training data were read: its settings stand where the request is silent.
+
+    Raises
+    ------
+    DataError
+        If the request names another setting (mask, CLIP model, response, ...); names each with both sides.
+    MissingInputError
+        If there is no decoder of this label.
+    """
+    folder = tree.model_folder(config.model_label)
+    group, own = model_path(folder, participant=None), stored_participants(folder)
+    if not group.exists() and not own:
+        raise MissingInputError(
+            f"{folder}: there is no decoder {config.model_label}.",
+            hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
+        )
+    stored = load_model(folder, participant=None if group.exists() else own[0]).config
+    hyperparameters = merge(stored["hyperparameters"], {"responses": {"kind": stored["response_kind"]}})
+    inputs = {name: value for name, value in stored["inputs"].items() if name != "atlas"}
+    check_model(
+        {**stored, "hyperparameters": hyperparameters, "inputs": inputs},
+        _explicit_request(config, hyperparameters=hyperparameters, inputs=inputs, mask=stored["mask"]),
+        name=f"the decoder {config.model_label}",
+    )
+    return replace(
+        config,
+        inputs=replace(config.inputs, **checked_inputs(inputs)),
+        overrides=hyperparameters,
+        method=stored["method"],
+        preset=stored["preset"] or config.preset,
+        selection=replace(
+            config.selection,
+            space=config.selection.space or stored["space"],
+            tasks=config.selection.tasks or tuple(stored["tasks"]),
+        ),
+        trained_mask=stored["mask"],
+    )
+
+
+def decode_participants(
+    plan: Plan,
+    tree: OutputTree,
+    split: Split | None,
+    *,
+    model_label: str,
+    failures: Failures,
+    label_names: Sequence[str],
+) -> None:
+    """Write predictions for all prepared runs of the plan's participants.
+
+    Parameters
+    ----------
+    label_names : sequence of str
+        Labels that the request brings (``--labels``); must be the decoder's. Empty: not asked.
+    """
+    n_runs = n_trials = 0
+    for participant in plan.participants:
+        with failures.of_participant(participant):
+            model = decoder_of(tree, participant, model_label=model_label)
+            person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
+            check_model(
+                model.config,
+                _data_request(plan, person, model, label_names),
+                name=f"the decoder {model_label} ({model.path.name})",
+            )
+            probabilities = predict(model, person)
+            _write(
+                plan, tree, split, person, model=model, probabilities=probabilities, model_label=model_label
+            )
+            n_runs += len(person.runs)
+            n_trials += len(probabilities)
+    logger.info("Predictions (%s): %d trials in %d run(s).", model_label, n_trials, n_runs)
+
+
+def predict(model: StoredModel, person: ParticipantResponses) -> FloatArray:
+    """Probabilities of a participant's stored trials, (n_rows, C); no stimulus, label or target is looked at."""
+    space = stored_space(model, person.participant)
+    known = stored_standardization(model, person.participant)
+    nothing = np.zeros(len(person.run_key), dtype=bool)
+    standardization = fit_standardization(person, space.voxels, unit=known.unit, train=nothing, known=known)
+    for name in sorted(set(standardization.statistics) - set(known.statistics)):
+        logger.info(
+            "%s was not in the training data: standardised by its own responses (transductive).", name
+        )
+    names = tuple(model.config["label_names"])
+    data = trial_data(
+        [person],
+        [response_table(person, space.voxels, standardization)],
+        [space],
+        common_space=model.config["common_space"],
+        labels=np.full((len(nothing), len(names)), np.nan),
+        label_names=names,
+        single_label=model.config["single_label"],
+        targets=None,
+        group_by="stimulus",
+    )
+    return stored_decoder(model).predict_proba(data)
+
+
+def _write(
+    plan: Plan,
+    tree: OutputTree,
+    split: Split | None,
+    person: ParticipantResponses,
+    *,
+    model: StoredModel,
+    probabilities: FloatArray,
+    model_label: str,
+) -> None:
+    sets = sets_of_runs(split, person.runs, plan.trials)
+    start = 0
+    for run, file in zip(person.runs, person.stored, strict=True):
+        rows = slice(start, start + len(file.values))
+        start = rows.stop
+        predictions = Predictions(
+            onset=file.trials.onset,
+            duration=file.trials.duration,
+            trial_number=file.trial_number,
+            stimulus_id=file.trials.stimulus_id,
+            set_name=tuple(sets[run.key][int(number) - 1] for number in file.trial_number),
+            fold=(None,) * len(file.values),
+            label_names=tuple(model.config["label_names"]),
+            probabilities=np.asarray(probabilities[rows], dtype=np.float64),
+        )
+        write_predictions(
+            tree,
+            run,
+            predictions,
+            model_label=model_label,
+            sources=[tree.uri(file.path), tree.uri(model.path)],
+            details={
+                "Method": model.config["method"],
+                "WeightsHash": model.weights_hash,
+                "Regime": model.config["split"]["regime"],
+                "SplitHash": model.config["split"]["hash"],
+                "Guidance": model.config["guidance"],
+            },
+        )
+
+
+def _explicit_request(
+    config: Config, *, hyperparameters: Mapping[str, Any], inputs: Mapping[str, Any], mask: str
+) -> dict[str, Any]:
+    """What the command line itself says about settings that a decoder fixes; all else is as stored."""
+    given = {name: value for name, value in config.overrides.items() if name in hyperparameters}
+    asked, default = as_tables(config.inputs), as_tables(InputOptions())
+    explicit = {name: asked[name] for name in inputs if name in asked and asked[name] != default.get(name)}
+    request: dict[str, Any] = {
+        "hyperparameters": merge(hyperparameters, given),
+        "inputs": {**inputs, **explicit},
+        "mask": mask if config.inputs.mask is None else mask_hash(config.inputs.mask),
+    }
+    if config.selection.space is not None:
+        request["space"] = config.selection.space
+    return request
+
+
+def _data_request(
+    plan: Plan, person: ParticipantResponses, model: StoredModel, label_names: Sequence[str]
+) -> dict[str, Any]:
+    request: dict[str, Any] = {"response_kind": plan.kind, "common_space": plan.common_space}
+    if person.participant in model.config["grids"]:
+        request["grids"] = {**model.config["grids"], person.participant: grid_fields(person.grid)}
+    if label_names:
+        request["label_names"] = list(label_names)
+    return request

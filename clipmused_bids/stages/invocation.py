@@ -1,0 +1,259 @@
+"""One run of the command: which stages, in which order, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clipmused_bids.config import Action, Config
+from clipmused_bids.dataset.description import prepare_tree
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.errors import ExitCode, UsageError
+from clipmused_bids.evaluation.leakage import audit
+from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.records import Split
+from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
+from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, prepare_targets
+from clipmused_bids.stages.decode import config_of_decoder, decode_participants
+from clipmused_bids.stages.evaluate import (
+    BASELINES,
+    baseline_label,
+    compare,
+    comparison_table,
+    score_decoder,
+    voxel_ceilings,
+    write_scores,
+)
+from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.plan import Plan, make_plan
+from clipmused_bids.stages.prepare import prepare_responses
+from clipmused_bids.stages.run_log import require_writable, run_log
+from clipmused_bids.stages.splitting import choose_split, design_of, keep_split, sets_of_runs, stored_split
+from clipmused_bids.stages.train import train_decoder, train_group
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
+    """Do what was asked for; everything that can be refused is refused before anything is written.
+
+    Parameters
+    ----------
+    config : Config
+    command_line : sequence of str
+        As typed; kept with the log.
+
+    Returns
+    -------
+    ExitCode
+        0, or the code of the first participant that failed.
+
+    Raises
+    ------
+    ClipMusedError
+        If nothing could be done.
+    """
+    started = time.monotonic()
+    tree = OutputTree(config.output_dir)
+    require_writable(config.output_dir)
+    config = replace(config, actions=_actions(config, tree))
+    if _uses_stored_decoder(config):
+        config = config_of_decoder(config, tree)
+    failures = Failures()
+    plan = make_plan(config, failures=failures)
+    _say_plan(plan)
+    catalogue = _catalogue(plan)
+    split = _split(plan, catalogue, tree)
+    device = choose_device(config.device)
+    maker = None
+    if catalogue is not None and _needs_clip(plan):
+        maker = load_target_maker(plan, catalogue, tree, device=device)
+    derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
+    prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
+    with run_log(tree, config, command_line=command_line):
+        _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
+        failures.report()
+        logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
+    return failures.exit_code
+
+
+def choose_device(asked: str) -> str:
+    """Name the device to compute on.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is asked for and none can be used.
+    """
+    if asked == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        raise UsageError(
+            "--device cuda: no GPU can be used here.",
+            hint="in Singularity add --nv; on a cluster ask the scheduler for a GPU; or --device cpu",
+        )
+    return "cpu"
+
+
+def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
+    """What the command line asks for, or the level's default."""
+    if config.actions:
+        return config.actions
+    if config.level == "group":
+        return ("train", "decode", "evaluate")
+    folder = tree.model_folder(config.model_label)
+    return ("prepare", "decode") if any(folder.glob("*model.safetensors")) else ("prepare",)
+
+
+def _uses_stored_decoder(config: Config) -> bool:
+    return "train" not in config.actions and bool({"decode", "evaluate"} & set(config.actions))
+
+
+def _say_plan(plan: Plan) -> None:
+    n_trials = sum(plan.trials[run.key].n_trials for run in plan.runs)
+    logger.info(
+        "%s: %d participant(s), %d run(s), %d trials; %s space; preset %s.",
+        " + ".join(plan.config.actions), len(plan.participants), len(plan.runs), n_trials,
+        f"common ({plan.runs[0].space})" if plan.common_space else "native", plan.preset,
+    )  # fmt: skip
+
+
+def _catalogue(plan: Plan) -> Catalogue | None:
+    """Decoding alone needs neither stimuli nor labels."""
+    asks = {"prepare", "train", "evaluate"} & set(plan.config.actions)
+    if not asks and not plan.config.inputs.labels:
+        return None
+    return make_catalogue(plan)
+
+
+def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split | None:
+    if "train" not in plan.config.actions or catalogue is None:
+        return stored_split(tree, model_label=plan.config.model_label)
+    split = choose_split(plan, catalogue, tree)
+    design = design_of(plan, catalogue, plan.config.split)
+    sets = sets_of_runs(split, plan.event_runs, plan.trials)
+    found = audit(
+        set_name=[name for run in plan.event_runs for name in sets[run.key]],
+        run_key=design.run_key,
+        participant=design.participant,
+        stimulus_id=design.stimulus_id,
+        onset=design.onset,
+        regime=split.regime,
+        design="events",
+        content=design.content,
+    )
+    for warning in found.warnings:
+        logger.warning("Split: %s.", warning)
+    return split
+
+
+def _needs_clip(plan: Plan) -> bool:
+    asks = {"prepare", "train"} & set(plan.config.actions)
+    return bool(asks) and METHODS[plan.config.method].deep
+
+
+def _do(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue | None,
+    split: Split | None,
+    maker: TargetMaker | None,
+    *,
+    device: str,
+    failures: Failures,
+) -> None:
+    actions = plan.config.actions
+    prepare_responses(plan, tree, failures=failures)
+    plan = plan.without(failures)
+    if catalogue is not None:
+        store_catalogue(plan, catalogue, tree)
+        if maker is not None:
+            prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
+    if "train" in actions and catalogue is not None and split is not None:
+        keep_split(split, tree, model_label=plan.config.model_label)
+        _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
+    if "decode" in actions:
+        labels = catalogue.stimuli.label_names if catalogue is not None and plan.config.inputs.labels else ()
+        decode_participants(
+            plan, tree, split, model_label=plan.config.model_label, failures=failures, label_names=labels
+        )
+    plan = plan.without(failures)
+    if "evaluate" in actions and catalogue is not None:
+        _evaluate(plan, tree, catalogue, split, device=device, failures=failures)
+
+
+def _stimuli_of(plan: Plan) -> list[str]:
+    return sorted({name for run in plan.runs for name in plan.trials[run.key].stimulus_id if name})
+
+
+def _train(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    split: Split,
+    maker: TargetMaker | None,
+    *,
+    device: str,
+    failures: Failures,
+) -> None:
+    label, method = plan.config.model_label, plan.config.method
+    if plan.config.level == "group":
+        train_group(
+            plan, tree, catalogue, split, method=method, model_label=label, maker=maker, device=device
+        )
+        return
+    for participant in plan.participants:
+        with failures.of_participant(participant):
+            train_decoder(
+                plan, tree, catalogue, split, members=[participant], participant=participant, method=method,
+                model_label=label, maker=maker, device=device,
+            )  # fmt: skip
+
+
+def _evaluate(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    split: Split | None,
+    *,
+    device: str,
+    failures: Failures,
+) -> None:
+    """Score the decoder; at group level beside baselines that are fitted to the same split."""
+    label = plan.config.model_label
+    if split is None:
+        raise UsageError(
+            "--evaluate: there is no split, so nothing is held out.", hint="train first: group --train"
+        )
+    if "decode" not in plan.config.actions:
+        decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
+    ours = score_decoder(plan, tree, catalogue, model_label=label)
+    baselines = {}
+    if plan.config.level == "group":
+        for method in BASELINES:
+            if method != plan.config.method:
+                name = baseline_label(label, method)
+                train_group(
+                    plan, tree, catalogue, split, method=method, model_label=name, maker=None, device=device
+                )
+                decode_participants(plan, tree, split, model_label=name, failures=failures, label_names=())
+                baselines[method] = score_decoder(plan, tree, catalogue, model_label=name)
+    ceilings = voxel_ceilings(plan, tree, split)
+    single = catalogue.stimuli.single_label
+    verdicts = compare(ours, baselines, metric="top1" if single else "mAP", seed=plan.config.random_seed)
+    for one in (ours, *baselines.values()):
+        write_scores(
+            plan, tree, one, regime=split.regime,
+            baselines=baselines if one is ours else {}, verdicts=verdicts if one is ours else (), ceilings=ceilings,
+        )  # fmt: skip
+    table = comparison_table(ours, baselines, ceilings=ceilings, single_label=single)
+    logger.info("Scores of held-out trials (regime: %s):\n%s", split.regime, table)
+    for _, text in verdicts:
+        logger.info("%s: %s.", plan.config.method, text)

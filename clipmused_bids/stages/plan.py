@@ -1,0 +1,206 @@
+"""What there is to do: participants, runs, trials, stimuli and labels, before any image is opened."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from clipmused_bids.config import Config, Hyperparameters, ResponseKind
+from clipmused_bids.dataset.derivatives import Derivative, find_derivatives
+from clipmused_bids.dataset.events import read_events
+from clipmused_bids.dataset.layout import find_runs
+from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
+from clipmused_bids.dataset.spaces import is_common_space
+from clipmused_bids.errors import ClipMusedError, DatasetError
+from clipmused_bids.records import Run, Trials
+from clipmused_bids.responses.estimate import choose_kind
+from clipmused_bids.stages.failures import Failures
+
+logger = logging.getLogger(__name__)
+
+# Above this many trials a preset of the paper's size has the data it needs.
+SMALL_PRESET_TRIALS = 5000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One invocation's dataset.
+
+    Parameters
+    ----------
+    config : Config
+    participants : tuple of str
+        Those asked for, without the failed ones.
+    derivatives : tuple of Derivative
+    runs : tuple of Run
+        Runs of these participants that have an image.
+    trials : mapping of str to Trials
+        Events of every run of every participant, by ``Run.key``.
+    event_runs : tuple of Run
+        Every run of every participant that has events; splits are made from all of them.
+    kind : {"lss", "window", "betas"}
+        How responses are made.
+    common_space : bool
+    hyperparameters : Hyperparameters
+    preset : str
+    """
+
+    config: Config
+    participants: tuple[str, ...]
+    derivatives: tuple[Derivative, ...]
+    runs: tuple[Run, ...]
+    trials: Mapping[str, Trials]
+    event_runs: tuple[Run, ...]
+    kind: Literal["lss", "window", "betas"]
+    common_space: bool
+    hyperparameters: Hyperparameters
+    preset: str
+
+    def runs_of(self, participant: str) -> tuple[Run, ...]:
+        """Runs of one participant, in order."""
+        return tuple(run for run in self.runs if run.participant == participant)
+
+    def listed_but_absent(self) -> tuple[str, ...]:
+        """Participants of ``participants.tsv`` that have no folder."""
+        present = set(list_participants(self.config.bids_dir))
+        return tuple(p for p in participants_in_table(self.config.bids_dir) if p not in present)
+
+    def without(self, failed: Failures) -> Plan:
+        """Return the plan without the participants that failed."""
+        participants = failed.without_failed(self.participants)
+        runs = tuple(run for run in self.runs if run.participant in participants)
+        return replace(self, participants=participants, runs=runs)
+
+
+def make_plan(config: Config, *, failures: Failures) -> Plan:
+    """Find what was asked for and read all events; opens no image.
+
+    Raises
+    ------
+    ClipMusedError
+        If nothing is left to do: no such participant, no derivative, no events, no trials.
+    """
+    asked = select_participants(
+        config.bids_dir,
+        wanted=config.selection.participants,
+        excluded=config.selection.exclude_participants,
+    )
+    hyperparameters = config.hyperparameters()
+    wanted_kind = hyperparameters.responses.kind
+    image_kind: Literal["auto", "bold", "betas"] = (
+        "auto" if wanted_kind == "auto" else "betas" if wanted_kind == "betas" else "bold"
+    )
+    derivatives = find_derivatives(
+        config.bids_dir,
+        config.inputs.derivatives,
+        participants=asked,
+        image_kind=None if image_kind == "auto" else image_kind,
+    )
+    runs = find_runs(
+        config.bids_dir,
+        derivatives=derivatives,
+        selection=config.selection,
+        participants=asked,
+        image_kind=image_kind,
+        need_events=True,
+    )
+    event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
+    trials = _read_all_events(config, event_runs, selected={run.key for run in runs}, failures=failures)
+    participants = failures.without_failed(asked)
+    runs = tuple(run for run in runs if run.participant in participants and run.key in trials)
+    _require_trials(runs, trials)
+    kind = _response_kind(runs, trials, wanted=wanted_kind)
+    n_trials = sum(trials[run.key].n_trials for run in event_runs if run.key in trials)
+    preset = config.preset or ("small" if n_trials < SMALL_PRESET_TRIALS else "nsd")
+    return Plan(
+        config=config,
+        participants=tuple(p for p in participants if any(run.participant == p for run in runs)),
+        derivatives=derivatives,
+        runs=runs,
+        trials=trials,
+        event_runs=tuple(run for run in event_runs if run.key in trials),
+        kind=kind,
+        common_space=_in_common_space(config, runs),
+        hyperparameters=config.hyperparameters(default_preset=preset),
+        preset=preset,
+    )
+
+
+def _all_runs_with_events(
+    config: Config, *, tasks: tuple[str, ...], known: tuple[Run, ...]
+) -> tuple[Run, ...]:
+    """Runs of all participants, whoever was asked for: the split must not depend on who asks."""
+    everyone = list_participants(config.bids_dir)
+    others = tuple(p for p in everyone if not any(run.participant == p for run in known))
+    if not others:
+        return known
+    selection = replace(config.selection, tasks=tasks, participants=(), exclude_participants=(), space=None)
+    try:
+        found = find_runs(
+            config.bids_dir,
+            derivatives=(),
+            selection=selection,
+            participants=others,
+            image_kind="bold",
+            need_events=True,
+            need_images=False,
+        )
+    except DatasetError:
+        found = ()
+    return tuple(sorted((*known, *found), key=lambda run: everyone.index(run.participant)))
+
+
+def _read_all_events(
+    config: Config, runs: tuple[Run, ...], *, selected: set[str], failures: Failures
+) -> dict[str, Trials]:
+    trials: dict[str, Trials] = {}
+    for run in runs:
+        try:
+            trials[run.key] = read_events(
+                run,
+                trial_types=config.inputs.trial_types,
+                stimulus_column=config.inputs.stimulus_column,
+                merge_blocks=config.inputs.merge_blocks,
+                decode=config.actions == ("decode",),
+            )
+        except ClipMusedError as error:
+            if run.key in selected:
+                with failures.of_participant(run.participant):
+                    raise
+            else:
+                logger.warning("%s: left out of the split: %s", run.label, error)
+    return trials
+
+
+def _require_trials(runs: tuple[Run, ...], trials: Mapping[str, Trials]) -> None:
+    if any(trials[run.key].n_trials for run in runs):
+        return
+    reasons: Counter[str] = Counter()
+    for run in runs:
+        reasons.update(trials[run.key].excluded)
+        reasons.update(trials[run.key].nuisance_kind)
+    seen = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5)) or "no rows"
+    raise DatasetError(
+        f"{len(runs)} run(s), no trials in their events; rows found: {seen}.",
+        hint="name the conditions that are trials with --trial-type, or the column with --stimulus-column",
+    )
+
+
+def _response_kind(
+    runs: tuple[Run, ...], trials: Mapping[str, Trials], *, wanted: ResponseKind
+) -> Literal["lss", "window", "betas"]:
+    """One kind for all runs; their trials decide where none was asked for."""
+    if wanted != "auto":
+        return wanted
+    kind, why = choose_kind([trials[run.key] for run in runs], runs[0].image_kind)
+    logger.info("Responses: %s (%s).", kind, why)
+    return kind
+
+
+def _in_common_space(config: Config, runs: tuple[Run, ...]) -> bool:
+    if config.inputs.common_space is not None:
+        return config.inputs.common_space
+    return all(is_common_space(run.space) for run in runs)

@@ -1,0 +1,164 @@
+"""From BOLD, or existing betas, to one stored response per trial."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipmused_bids.config import as_tables
+from clipmused_bids.dataset.confounds import read_confounds
+from clipmused_bids.dataset.images import read_bold
+from clipmused_bids.dataset.masks import participant_mask
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.response_files import check_responses, write_responses
+from clipmused_bids.dataset.sidecars import repetition_time
+from clipmused_bids.errors import CannotCreateError, DataError, MissingInputError, UsageError
+from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
+from clipmused_bids.responses.estimate import betas_responses, estimate_responses
+from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.progress import track
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> None:
+    """Estimate and store what is not stored yet; each run is read once.
+
+    Raises
+    ------
+    CannotCreateError
+        If responses of another configuration are stored and ``overwrite`` is off; names the difference.
+    """
+    made: Counter[str] = Counter()
+    for participant in track(plan.participants, "Responses", unit="participant"):
+        with failures.of_participant(participant):
+            made.update(_prepare_participant(plan, tree, participant))
+    logger.info(
+        "Responses: %d run(s) estimated, %d reused; %d trial(s) left out.",
+        made["estimated"],
+        made["reused"],
+        made["dropped"],
+    )
+
+
+def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
+    """Everything a run's responses depend on, as stored beside them; no path of this machine is in it."""
+    options = as_tables(plan.hyperparameters.responses)
+    used = {
+        "lss": ("hrf", "high_pass"),
+        "window": ("lag", "window"),
+        "betas": (),
+    }[plan.kind]
+    settings = {
+        "kind": plan.kind,
+        **{name: options[name] for name in used},
+        "merge_blocks": plan.config.inputs.merge_blocks,
+        "trial_types": list(plan.config.inputs.trial_types),
+        "mask": mask_setting(plan, run.participant),
+        "storage": options["storage"],
+        "trials": trials_hash(plan.trials[run.key]),
+    }
+    if plan.kind != "betas":
+        settings["confounds"] = plan.config.inputs.confounds
+    return settings
+
+
+def trials_hash(trials: Trials) -> str:
+    """SHA-256 over the trials and modelled events of a run."""
+    digest = hashlib.sha256()
+    for array in (trials.onset, trials.duration, trials.nuisance_onset, trials.nuisance_duration):
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    for names in (trials.stimulus_id, trials.condition, trials.nuisance_kind):
+        digest.update("\0".join(names).encode())
+        digest.update(b"\1")
+    return digest.hexdigest()
+
+
+def mask_setting(plan: Plan, participant: str) -> str:
+    """Which mask a participant's responses have: the content of ``--mask``, the derivative's, or computed."""
+    mask = plan.config.inputs.mask
+    if mask is not None:
+        return mask_hash(mask)
+    if plan.config.trained_mask is not None:
+        return plan.config.trained_mask
+    return "derivative" if any(run.mask for run in plan.runs_of(participant)) else "computed"
+
+
+def mask_hash(mask: str) -> str:
+    """SHA-256 of a mask file; of the pattern where each participant has a mask of his own."""
+    if "{" in mask:
+        return f"pattern:{Path(mask).name}"
+    try:
+        return f"sha256:{hashlib.sha256(Path(mask).read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise MissingInputError(f"--mask {mask}: {error.strerror}.") from error
+
+
+def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Counter[str]:
+    runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
+    todo = [run for run in runs if not _is_done(plan, tree, run)]
+    made: Counter[str] = Counter(reused=len(runs) - len(todo))
+    if not todo:
+        return made
+    trained_mask = plan.config.trained_mask or ""
+    if plan.config.inputs.mask is None and trained_mask not in {"", "derivative", "computed"}:
+        raise UsageError(
+            f"sub-{participant}: the decoder was trained with a mask file ({trained_mask[:20]}...); "
+            f"{len(todo)} new run(s) need it too.",
+            hint="give the same file with --mask",
+        )
+    grid, mask = participant_mask(runs, mask=plan.config.inputs.mask)
+    for run in todo:
+        responses = _run_responses(plan, run, grid=grid, mask=mask)
+        write_responses(
+            tree,
+            run,
+            responses,
+            plan.trials[run.key],
+            grid=grid,
+            voxels=np.flatnonzero(mask),
+            config=response_settings(plan, run),
+            precision=plan.hyperparameters.responses.storage,
+        )
+        made["estimated"] += 1
+        made["dropped"] += sum(responses.dropped.values())
+    return made
+
+
+def _is_done(plan: Plan, tree: OutputTree, run: Run) -> bool:
+    try:
+        return check_responses(tree, run, kind=plan.kind, config=response_settings(plan, run)) == "current"
+    except CannotCreateError:
+        if plan.config.overwrite:
+            return False
+        raise
+
+
+def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunResponses:
+    trials = plan.trials[run.key]
+    series = read_bold(run, mask, grid)
+    try:
+        if plan.kind == "betas":
+            return betas_responses(series.values, trials, valid=series.valid)
+        confounds = read_confounds(run, strategy=plan.config.inputs.confounds, n_scans=len(series.values))
+        return estimate_responses(
+            series.values,
+            valid=series.valid,
+            trials=trials,
+            options=plan.hyperparameters.responses,
+            kind="lss" if plan.kind == "lss" else "window",
+            repetition_time=repetition_time(run, series.repetition_time),
+            start_time=float(run.metadata.get("StartTime") or 0.0),
+            confounds=confounds.matrix,
+            confound_names=confounds.names,
+            has_cosines=confounds.has_cosines,
+            sample_mask=confounds.sample_mask,
+        )
+    except DataError as error:
+        raise type(error)(f"{run.label}: {error.args[0]}", hint=error.hint) from error

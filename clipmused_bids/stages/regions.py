@@ -1,0 +1,92 @@
+"""Regions of the voxels from an atlas or a grid; clusters are made by the decoder from its training responses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from clipmused_bids.dataset.atlases import read_atlas
+from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.records import IntArray, TrialData, VoxelSpace
+from clipmused_bids.responses.regions import grid_regions
+from clipmused_bids.stages.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+
+def voxel_spaces(plan: Plan, train: TrialData) -> tuple[VoxelSpace, ...]:
+    """Give each participant's voxels the regions that ``--atlas`` names; without one they have none.
+
+    Raises
+    ------
+    UsageError
+        If regions are to be made in native space, where those of two people would not correspond.
+    DataError
+        If the atlas has fewer than two regions that everyone has voxels in.
+    """
+    atlas = plan.config.inputs.atlas
+    if atlas is None:
+        return train.spaces
+    kind, _, number = atlas.partition(":")
+    if kind in {"clusters", "grid"}:
+        if not plan.common_space:
+            raise UsageError(
+                f"--atlas {atlas}: voxels are in native space, where made regions of two people do not correspond.",
+                hint="give a label image for each participant (with {participant}), or leave --atlas out",
+            )
+        n_regions = int(number or plan.hyperparameters.model.n_regions)
+        return train.spaces if kind == "clusters" else _grid(train.spaces, n_regions=n_regions)
+    return _from_images(plan, train, atlas)
+
+
+def _grid(spaces: Sequence[VoxelSpace], *, n_regions: int) -> tuple[VoxelSpace, ...]:
+    space = spaces[0]
+    mask = np.zeros(space.grid.shape, dtype=bool)
+    mask.flat[space.voxels] = True
+    sizes = np.linalg.norm(space.grid.affine[:3, :3], axis=0)
+    region = grid_regions(mask, n_regions=n_regions, voxel_size=(sizes[0], sizes[1], sizes[2]))
+    names = tuple(f"box{k + 1}" for k in range(int(region.max()) + 1))
+    return tuple(replace(one, region=region, region_names=names) for one in spaces)
+
+
+def _from_images(plan: Plan, train: TrialData, atlas: str) -> tuple[VoxelSpace, ...]:
+    found: list[tuple[IntArray, tuple[str, ...]]] = []
+    for participant, space in zip(train.participants, train.spaces, strict=True):
+        if found and plan.common_space and "{" not in atlas:
+            found.append(found[0])
+            continue
+        session = plan.runs_of(participant)[0].session
+        labels, names = read_atlas(atlas, participant=participant, session=session, grid=space.grid)
+        found.append((labels.reshape(-1)[space.voxels], names))
+    return _in_common(train.spaces, found)
+
+
+def _in_common(
+    spaces: Sequence[VoxelSpace], found: Sequence[tuple[IntArray, tuple[str, ...]]]
+) -> tuple[VoxelSpace, ...]:
+    """Keep the regions that have voxels in everyone, so that region k is the same one in all."""
+    present = [{names[value - 1] for value in np.unique(labels) if value > 0} for labels, names in found]
+    shared = set.intersection(*present)
+    kept = tuple(name for name in found[0][1] if name in shared)
+    lost = len(set.union(*present)) - len(kept)
+    if lost:
+        logger.warning(
+            "%d region(s) of the atlas are missing in some participant's mask and are left out.", lost
+        )
+    if len(kept) < 2:
+        raise DataError(
+            f"the atlas has {len(kept)} region(s) inside the masks of all participants; expected two or more.",
+            hint="check that atlas and images are in one space, or use --atlas clusters:32",
+        )
+    result = []
+    for space, (labels, names) in zip(spaces, found, strict=True):
+        number = np.array([-1, *(kept.index(name) if name in shared else -1 for name in names)])
+        result.append(replace(space, region=number[labels], region_names=kept))
+    inside = int((result[0].region >= 0).sum())
+    logger.info(
+        "Regions: %d of the atlas; %d of %d voxels lie in one.", len(kept), inside, len(result[0].voxels)
+    )
+    return tuple(result)

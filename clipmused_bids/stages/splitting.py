@@ -1,0 +1,159 @@
+"""The split of a dataset: read where it is stored or named, else made once from everyone's events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clipmused_bids.dataset.documents import canonical_json
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.split_file import read_split, write_split
+from clipmused_bids.dataset.tensors import digest
+from clipmused_bids.errors import DatasetError, MissingInputError, UsageError
+from clipmused_bids.evaluation.split_design import SplitDesign
+from clipmused_bids.evaluation.splits import assign, make_split
+from clipmused_bids.records import Run, SetName, Split, Trials
+from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+SET_COLUMNS = ("split", "set")
+
+
+def stored_split(tree: OutputTree, *, model_label: str) -> Split | None:
+    """The split of a model: its own if it has one, else the dataset's; None before any training."""
+    own = own_split_file(tree, model_label=model_label)
+    path = own if own.exists() else tree.split
+    return read_split(path) if path.exists() else None
+
+
+def own_split_file(tree: OutputTree, *, model_label: str) -> Path:
+    """Where a model keeps its split if that is not the dataset's."""
+    return tree.model_folder(model_label) / "split.tsv"
+
+
+def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
+    """Read or make the split that was asked for; ``auto`` takes what the output folder holds already.
+
+    Raises
+    ------
+    UsageError
+        If ``--split`` names no rule and no file.
+    DatasetError
+        If a split must be made and the dataset holds only some of the participants it lists.
+    """
+    asked = plan.config.split
+    if asked == "auto" and tree.split.exists():
+        logger.info("Split: %s, as stored.", tree.split)
+        return read_split(tree.split)
+    if asked != "auto" and not asked.startswith(("runs:", "column:")):
+        return _split_from_file(Path(asked))
+    _require_everyone(plan)
+    return make_split(design_of(plan, catalogue, asked), rule=asked, seed=plan.config.random_seed)
+
+
+def keep_split(split: Split, tree: OutputTree, *, model_label: str) -> None:
+    """Store the split as the dataset's, or beside the model if the dataset has another already."""
+    if not tree.split.exists():
+        write_split(tree.split, split)
+    elif split_hash(read_split(tree.split)) != split_hash(split):
+        write_split(own_split_file(tree, model_label=model_label), split)
+
+
+def split_hash(split: Split) -> str:
+    """SHA-256 of which trial is in which set; reasons do not count."""
+    rows = sorted(zip(split.run_key, split.stimulus_id, split.set_name, strict=True))
+    return digest(canonical_json({"rows": rows}))
+
+
+def sets_of_runs(
+    split: Split | None, runs: Sequence[Run], trials: Mapping[str, Trials]
+) -> dict[str, tuple[SetName, ...]]:
+    """Set of each trial of each run; ``new`` where there is no split, or the split does not know the run.
+
+    Raises
+    ------
+    DataError
+        If the split knows a run but not all of its trials.
+    """
+    known = set(split.run_key) if split is not None else set()
+    new: SetName = "new"
+    sets: dict[str, tuple[SetName, ...]] = {run.key: (new,) * trials[run.key].n_trials for run in runs}
+    named = [run for run in runs if run.key in known]
+    if split is None or not named:
+        return sets
+    keys = [run.key for run in named for _ in range(trials[run.key].n_trials)]
+    found = assign(split, keys, [name for run in named for name in trials[run.key].stimulus_id])
+    for note in found.notes:
+        logger.info("Split: %s.", note)
+    start = 0
+    for run in named:
+        end = start + trials[run.key].n_trials
+        sets[run.key] = found.set_name[start:end]
+        start = end
+    return sets
+
+
+def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
+    """All trials of all participants, as the split rules look at them."""
+    runs = [run for run in plan.event_runs for _ in range(plan.trials[run.key].n_trials)]
+    trials = [plan.trials[run.key] for run in plan.event_runs]
+    stimuli = tuple(name for run in trials for name in run.stimulus_id)
+    column = _set_column(plan, catalogue, stimuli, asked)
+    return SplitDesign(
+        run_key=tuple(run.key for run in runs),
+        participant=tuple(run.participant for run in runs),
+        session=tuple(run.session for run in runs),
+        run=tuple(run.run for run in runs),
+        stimulus_id=stimuli,
+        labels=catalogue.labels_of(stimuli),
+        onset=np.concatenate([run.onset for run in trials]) if trials else np.empty(0),
+        label_names=catalogue.stimuli.label_names,
+        blocked=all(run.stimulus_column is None for run in trials),
+        column=column,
+        content=catalogue.contents_of(stimuli),
+    )
+
+
+def _set_column(
+    plan: Plan, catalogue: Catalogue, stimuli: tuple[str, ...], asked: str
+) -> tuple[str, ...] | None:
+    names = (asked.removeprefix("column:"),) if asked.startswith("column:") else SET_COLUMNS
+    trials = [plan.trials[run.key] for run in plan.event_runs]
+    for name in names:
+        if trials and all(name in run.columns for run in trials if run.n_trials):
+            return tuple(value for run in trials if run.n_trials for value in run.columns[name])
+        if name in catalogue.table:
+            by_stimulus = dict(zip(catalogue.table["stimulus_id"], catalogue.table[name], strict=True))
+            return tuple(by_stimulus.get(stimulus, "n/a") for stimulus in stimuli)
+    if asked.startswith("column:"):
+        known = sorted({column for run in trials for column in run.columns})
+        raise UsageError(
+            f"--split {asked}: neither the events nor stimuli.tsv have a column {names[0]}.",
+            hint=f"columns of the events are {', '.join(known) or 'none'}",
+        )
+    return None
+
+
+def _split_from_file(path: Path) -> Split:
+    if not path.is_file():
+        raise MissingInputError(
+            f"--split {path}: no such file, and no rule of that name.",
+            hint="auto, runs:N, column:NAME, or a file with the columns of split.tsv",
+        )
+    return read_split(path)
+
+
+def _require_everyone(plan: Plan) -> None:
+    """A split made from some of the participants would differ from one job to the next."""
+    missing = plan.listed_but_absent()
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} participant(s) of participants.tsv are not in this dataset's tree "
+            f"({', '.join(f'sub-{p}' for p in missing[:5])}): a split must see everyone's events.",
+            hint="make the split once where all events are, and give it here with --split FILE",
+        )

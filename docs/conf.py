@@ -1,0 +1,22 @@
+"""Sphinx configuration."""
+
+from clipmused_bids import __version__
+
+project = "clipmused-bids"
+author = "The clipmused-bids developers"
+release = version = __version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+]
+html_theme = "furo"
+html_title = "clipmused-bids"
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+autodoc_typehints = "none"
+napoleon_google_docstring = False
+napoleon_use_rtype = False

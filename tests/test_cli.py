@@ -1,0 +1,107 @@
+"""The command's door: what is refused, with which code, and how fast."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clipmused_bids.cli import command, config_from_arguments, expand_several, main
+from clipmused_bids.config import Config
+
+
+def parse(*words: str) -> Config:
+    context = command.make_context("clipmused-bids", expand_several(words))
+    return config_from_arguments(context.params)
+
+
+def test_one_flag_takes_several_values_after_the_positionals() -> None:
+    together = parse("/b", "/o", "group", "--participant-label", "01", "sub-02", "--train")
+    repeated = parse(
+        "/b", "/o", "group", "--participant-label=01", "--train", "--participant-label", "sub-02"
+    )
+    assert together == repeated
+    assert together.selection.participants == ("01", "sub-02")
+    assert together.actions == ("train",)
+
+
+def test_one_value_before_the_positionals_leaves_them_alone() -> None:
+    config = parse("--participant-label", "01", "/b", "/o", "participant")
+    assert config.selection.participants == ("01",)
+    assert (config.bids_dir, config.output_dir) == (Path("/b"), Path("/o"))
+
+
+def test_flags_that_take_no_value_do_not_swallow_positionals() -> None:
+    config = parse("-v", "--train", "/b", "/o", "group", "-d", "x=/d1", "/d2")
+    assert config.inputs.derivatives == ("x=/d1", "/d2")
+
+
+def test_underscores_and_aliases() -> None:
+    config = parse(
+        "/b", "/o", "dataset", "--participant_label", "01", "--model_label", "one", "--session-label", "ses-1"
+    )
+    assert config.level == "group"
+    assert (config.model_label, config.selection.sessions) == ("one", ("1",))
+
+
+def test_a_negative_number_is_a_value() -> None:
+    assert parse("/b", "/o", "group", "--lag", "-1.5").overrides["responses"]["lag"] == -1.5
+
+
+def test_options_win_over_the_file_which_wins_over_the_preset(tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned.toml"
+    tuned.write_text("[responses]\nlag = 3.0\nhrf = 'glover'\n[training]\nbatch_size = 7\n")
+    config = parse("/b", "/o", "group", "--preset", "hcp", "--config-file", str(tuned), "--lag", "6")
+    chosen = config.hyperparameters()
+    assert (chosen.responses.lag, chosen.responses.hrf) == (6.0, "glover")
+    assert (chosen.training.batch_size, chosen.training.decay_every) == (7, 25)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("/b", "/o", "session"), 17, "participant or group"),
+        (("/b", "/o"), 64, "Missing argument"),
+        (("/b", "/o", "group", "--no-such-option"), 64, "No such option"),
+        (("/b", "/o", "group", "--model-label", "my_model"), 64, "--model-label mymodel"),
+        (("/b", "/o", "group", "--merge-blocks", "sometimes"), 64, "auto, off or a number"),
+        (("/b", "/o", "group", "--window", "-3"), 64, "must not be negative"),
+        (("/b", "/o", "group", "--method", "magic"), 64, "clip-mused"),
+        (("/no/such/folder", "/o", "group"), 66, "no such folder"),
+        (("/b", "/o", "group", "--config-file", "/no/such.toml"), 66, "No such file"),
+    ],
+)
+def test_refusals(
+    words: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == code
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) < 20
+
+
+def test_a_misspelt_value_of_the_configuration_names_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tmp_path / "tuned.toml"
+    tuned.write_text("[training]\nbatchsize = 7\n")
+    assert main(["/b", "/o", "group", "--config-file", str(tuned)]) == 64
+    assert "did you mean batch_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["/b", "/o", "group", "--nonsense"]])
+def test_answers_without_heavy_imports(words: list[str]) -> None:
+    code = (
+        "import sys; from clipmused_bids.cli import main; main(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'pandas', 'nilearn', 'bids', 'nibabel', 'scipy'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # The aim is 0.3 s; the bound only catches an import that slipped in, on a busy machine.
+    assert time.perf_counter() - started < 5
