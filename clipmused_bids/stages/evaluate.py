@@ -1,21 +1,20 @@
-"""From predictions to scores, with floors and baselines, and the verdict."""
+"""A decoder's scores beside honest baselines of the same split: the table, the files, the verdict."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
 from clipmused_bids import __version__
-from clipmused_bids.dataset.metric_files import Averaging, MetricRow, write_group_metrics, write_run_metrics
+from clipmused_bids.dataset.metric_files import write_group_metrics
 from clipmused_bids.dataset.model_card import model_card
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.prediction_files import read_predictions
 from clipmused_bids.dataset.weights import write_card
-from clipmused_bids.errors import DataError
+from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.inference import (
     Interval,
     over_participants,
@@ -23,14 +22,15 @@ from clipmused_bids.evaluation.inference import (
     stimulus_difference,
     verdict,
 )
-from clipmused_bids.evaluation.metrics import average_repeats, best_thresholds, score
-from clipmused_bids.records import BoolArray, FloatArray, Run, Score
+from clipmused_bids.records import Split
 from clipmused_bids.responses.reliability import noise_ceiling, noise_ceiling_snr
 from clipmused_bids.stages.assemble import fit_standardization, open_responses, response_table, usable_voxels
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import decoder_of
+from clipmused_bids.stages.decode import decode_participants, decoder_of
+from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.train import row_sets, standardization_unit
+from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
+from clipmused_bids.stages.train import row_sets, standardization_unit, train_group
 
 logger = logging.getLogger(__name__)
 
@@ -39,42 +39,50 @@ LINEAR = ("ridge", "ridge-pooled")
 MAIN_METRICS = ("mAP", "AUC", "Hamming")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Predictions of one decoder for the scored trials of all participants, and their scores.
+def evaluate(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    split: Split | None,
+    *,
+    device: str,
+    failures: Failures,
+) -> None:
+    """Score the decoder; at group level beside baselines that are fitted to the same split.
 
-    Parameters
-    ----------
-    label, method : str
-    label_names : tuple of str
-    participant, stimulus_id : tuple of str, length n
-    labels, probabilities : ndarray of shape (n, C)
-    rows : tuple of MetricRow
-        Per participant and for the group.
-    sources : tuple of str
-        BIDS URIs of the predictions.
+    Raises
+    ------
+    UsageError
+        If nothing was held out.
     """
-
-    label: str
-    method: str
-    label_names: tuple[str, ...]
-    participant: tuple[str, ...]
-    stimulus_id: tuple[str, ...]
-    labels: FloatArray
-    probabilities: FloatArray
-    rows: tuple[MetricRow, ...]
-    sources: tuple[str, ...]
-
-    def value(self, metric: str, participant: str) -> Score | None:
-        """One score of single trials; None where it was not computed."""
-        found = (
-            row.score
-            for row in self.rows
-            if row.participant == participant
-            and row.averaging == "single trials"
-            and row.score.metric == metric
+    label, method = plan.config.model_label, plan.config.method
+    if split is None:
+        raise UsageError(
+            "--evaluate: there is no split, so nothing is held out.", hint="train first: group --train"
         )
-        return next(found, None)
+    if "decode" not in plan.config.actions:
+        decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
+        plan = plan.without(failures)
+    ours = score_decoder(plan, tree, catalogue, model_label=label, method=method)
+    baselines: dict[str, Scored] = {}
+    if plan.config.level == "group":
+        for other in BASELINES:
+            if other != method:
+                baselines[other] = _baseline(
+                    plan, tree, catalogue, split, other, device=device, failures=failures
+                )
+    ceilings = voxel_ceilings(plan, tree, split)
+    metric = "top1" if catalogue.stimuli.single_label else "mAP"
+    verdicts = compare(ours, baselines, metric=metric, seed=plan.config.random_seed)
+    for one in baselines.values():
+        write_scores(plan, tree, one, regime=split.regime, baselines={}, verdicts=(), ceilings=ceilings)
+    write_scores(
+        plan, tree, ours, regime=split.regime, baselines=baselines, verdicts=verdicts, ceilings=ceilings
+    )
+    table = comparison_table(ours, baselines, ceilings=ceilings, main=metric)
+    logger.info("Scores of held-out trials (regime: %s):\n%s", split.regime, table)
+    for _, text in verdicts:
+        logger.info("%s %s.", method, text)
 
 
 def baseline_label(model_label: str, method: str) -> str:
@@ -82,50 +90,22 @@ def baseline_label(model_label: str, method: str) -> str:
     return f"{model_label}+{method.replace('-', '')}"
 
 
-def score_decoder(plan: Plan, tree: OutputTree, catalogue: Catalogue, *, model_label: str) -> Scored:
-    """Score the test trials of a decoder, per participant, and write the scores of each run.
-
-    Raises
-    ------
-    DataError
-        If no prediction is of a test trial.
-    """
-    parts: list[dict[str, Any]] = []
-    rows: list[MetricRow] = []
-    for participant in plan.participants:
-        found = [
-            _scored_run(tree, catalogue, run, model_label=model_label) for run in plan.runs_of(participant)
-        ]
-        joined = _joined([one for one in found if one is not None], participant)
-        rows += _rows_of(participant, joined, single_label=catalogue.stimuli.single_label)
-        parts.append(joined)
-    whole = {
-        name: sum((part[name] for part in parts), ()) for name in ("participant", "stimulus_id", "sources")
-    }
-    rows += _group_rows(rows)
-    return Scored(
-        label=model_label,
-        method=decoder_of(tree, plan.participants[0], model_label=model_label).config["method"],
-        label_names=parts[0]["label_names"],
-        labels=np.concatenate([part["labels"] for part in parts]),
-        probabilities=np.concatenate([part["probabilities"] for part in parts]),
-        rows=tuple(rows),
-        **whole,
-    )
-
-
 def compare(
     ours: Scored, baselines: Mapping[str, Scored], *, metric: str, seed: int
 ) -> list[tuple[Interval, str]]:
-    """Difference to the best linear baseline over people and over stimuli, each with its verdict."""
+    """Difference to the best linear baseline over people and over stimuli, each with its verdict.
+
+    The best one is the one with the highest score on these test trials, so it is never the weaker rival.
+    """
     linear = {name: one for name, one in baselines.items() if name in LINEAR}
-    if not linear or ours.method in LINEAR or ours.method == "prevalence":
+    if not linear or ours.method in BASELINES:
         return []
-    best = max(linear, key=lambda name: _group_value(linear[name], metric))
+    best = max(linear, key=lambda name: linear[name].score_of(metric, "group").value)
     theirs = linear[best]
     people = sorted(set(ours.participant))
     over_people = paired_difference(
-        {p: _value(ours, metric, p) for p in people}, {p: _value(theirs, metric, p) for p in people}
+        {p: ours.score_of(metric, p).value for p in people},
+        {p: theirs.score_of(metric, p).value for p in people},
     )
     over_stimuli = stimulus_difference(
         ours.labels,
@@ -139,21 +119,21 @@ def compare(
     return [(one, verdict(one, metric=metric, baseline=best)) for one in (over_people, over_stimuli)]
 
 
-def voxel_ceilings(plan: Plan, tree: OutputTree, split: Any) -> dict[str, float]:
-    """Median over voxels of the explainable variance of a single training response; {} without repeats.
+def voxel_ceilings(plan: Plan, tree: OutputTree, split: Split) -> dict[str, float]:
+    """Median over voxels of the explainable variance of a single response, by participant.
 
-    Only repeats of training stimuli are looked at.
+    Told from repeats of training stimuli; participants without any are left out.
     """
     ceilings: dict[str, float] = {}
     for participant in plan.participants:
         person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
         train = np.array([name == "train" for name in row_sets(person, plan, split)])
-        voxels = usable_voxels([person], common_space=False)[0]
-        scaling = fit_standardization(person, voxels, unit=standardization_unit(plan), train=train)
         chosen = np.flatnonzero(train)
         names = [person.stimulus_id[k] for k in chosen]
         if len(set(names)) == len(names):
             continue
+        voxels = usable_voxels([person], common_space=False)[0]
+        scaling = fit_standardization(person, voxels, unit=standardization_unit(plan), train=train)
         values = response_table(person, voxels, scaling).read(chosen)
         ceilings[participant] = float(np.median(noise_ceiling(noise_ceiling_snr(values, names))))
     return ceilings
@@ -169,7 +149,8 @@ def write_scores(
     verdicts: Sequence[tuple[Interval, str]],
     ceilings: Mapping[str, float],
 ) -> None:
-    """Write the group's scores and the model card of one decoder."""
+    """Write a decoder's scores of all participants, and its model card."""
+    summaries = over_participants(scores_by_participant(scored.rows, averaging="single trials"))
     write_group_metrics(
         tree,
         scored.rows,
@@ -179,17 +160,55 @@ def write_scores(
             "Method": scored.method,
             "Regime": regime,
             "Participants": [f"sub-{p}" for p in plan.participants],
-            "Intervals": {
-                f"{row.metric}": asdict(row.interval)
-                for row in over_participants(
-                    {p: [r.score for r in scored.rows if r.participant == p and r.averaging == "single trials"]
-                     for p in plan.participants}
-                )
-            },
-            "Comparisons": [{"interval": asdict(one), "verdict": text} for one, text in verdicts],
+            "Intervals": {one.metric: asdict(one.interval) for one in summaries},
+            "Comparisons": [{"Interval": asdict(one), "Verdict": text} for one, text in verdicts],
             "MedianVoxelNoiseCeiling": {f"sub-{p}": value for p, value in ceilings.items()},
         },
-    )  # fmt: skip
+    )
+    _write_card(plan, tree, scored, regime=regime, baselines=baselines)
+
+
+def comparison_table(
+    ours: Scored, baselines: Mapping[str, Scored], *, ceilings: Mapping[str, float], main: str
+) -> str:
+    """Text table: participants by metrics, with floors, the baselines' main metric and the voxels' noise ceiling."""
+    metrics = MAIN_METRICS if main in MAIN_METRICS else (*MAIN_METRICS, main)
+    lines = [["participant"]]
+    for metric in metrics:
+        lines[0] += [metric, "floor"]
+    lines[0] += [f"{name} {main}" for name in baselines] + ["voxel ceiling"]
+    for who in [*sorted(set(ours.participant)), "group"]:
+        cells = [who if who == "group" else f"sub-{who}"]
+        for metric in metrics:
+            one = ours.score_of(metric, who)
+            cells += [_shown(one.value), _shown(one.floor)]
+        cells += [_shown(other.score_of(main, who).value) for other in baselines.values()]
+        lines.append([*cells, _shown(ceilings.get(who, math.nan))])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+    )
+
+
+def _baseline(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    split: Split,
+    method: str,
+    *,
+    device: str,
+    failures: Failures,
+) -> Scored:
+    label = baseline_label(plan.config.model_label, method)
+    train_group(plan, tree, catalogue, split, method=method, model_label=label, maker=None, device=device)
+    decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
+    return score_decoder(plan, tree, catalogue, model_label=label, method=method)
+
+
+def _write_card(
+    plan: Plan, tree: OutputTree, scored: Scored, *, regime: str, baselines: Mapping[str, Scored]
+) -> None:
     config = decoder_of(tree, plan.participants[0], model_label=scored.label).config
     text = model_card(
         label=scored.label,
@@ -201,8 +220,8 @@ def write_scores(
             "responses": config["response_kind"],
             "training trials": str(config["n_training_trials"]),
             "validation trials": str(config["n_validation_trials"]),
-            "split": f"{config['split']['rule']}",
-            "guidance": f"high level from {config['guidance']['high']}, low level {config['guidance']['low']}",
+            "split": config["split"]["rule"],
+            "guidance": f"high level: {config['guidance']['high']}, low level: {config['guidance']['low']}",
         },
         participants=plan.participants,
         label_names=scored.label_names,
@@ -213,131 +232,5 @@ def write_scores(
     write_card(tree.model_folder(scored.label), text)
 
 
-def comparison_table(
-    ours: Scored, baselines: Mapping[str, Scored], *, ceilings: Mapping[str, float], single_label: bool
-) -> str:
-    """Text table: participants by metrics, with floors, baselines and the voxels' noise ceiling."""
-    metrics = (*MAIN_METRICS, "top1") if single_label else MAIN_METRICS
-    main = metrics[-1] if single_label else "mAP"
-    header = [
-        "participant",
-        *metrics,
-        *(f"floor {m}" for m in metrics),
-        *(f"{name} {main}" for name in baselines),
-    ]
-    header.append("voxel ceiling")
-    lines = [header]
-    for who in [*sorted(set(ours.participant)), "group"]:
-        scores = [ours.value(metric, who) for metric in metrics]
-        cells = [who if who == "group" else f"sub-{who}"]
-        cells += [_shown(None if one is None else one.value) for one in scores]
-        cells += [_shown(None if one is None else one.floor) for one in scores]
-        cells += [_shown(_value(other, main, who)) for other in baselines.values()]
-        cells.append(_shown(ceilings.get(who)))
-        lines.append(cells)
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-    )
-
-
-def _scored_run(
-    tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str
-) -> dict[str, Any] | None:
-    path = tree.predictions(run, model_label=model_label)
-    if not path.exists():
-        return None
-    predictions, _ = read_predictions(path)
-    names = predictions.label_names
-    labels = catalogue.labels_of(predictions.stimulus_id, names=names)
-    known = ~np.isnan(labels).all(axis=1)
-    test = np.array([name == "test" for name in predictions.set_name]) & known
-    validation = np.array([name == "val" for name in predictions.set_name]) & known
-    one = {
-        "label_names": names,
-        "labels": labels,
-        "probabilities": predictions.probabilities,
-        "stimulus_id": np.array(predictions.stimulus_id, dtype=object),
-        "test": test,
-        "validation": validation,
-        "sources": (tree.uri(path),),
-    }
-    if test.any():
-        scores = score(labels[test], one["probabilities"][test], single_label=catalogue.stimuli.single_label)
-        rows = [MetricRow(run.participant, "test", "single trials", each) for each in scores]
-        write_run_metrics(tree, run, rows, model_label=model_label, sources=[tree.uri(path)], details={})
-    return one
-
-
-def _joined(runs: Sequence[Mapping[str, Any]], participant: str) -> dict[str, Any]:
-    """The test trials of one participant over runs, with thresholds chosen on validation trials."""
-    if not any(one["test"].any() for one in runs):
-        raise DataError(
-            f"sub-{participant}: no prediction is of a test trial.",
-            hint="decode the runs that hold test trials; split.tsv names them",
-        )
-    held: BoolArray = np.concatenate([one["validation"] for one in runs])
-    test: BoolArray = np.concatenate([one["test"] for one in runs])
-    labels = np.concatenate([one["labels"] for one in runs])
-    probabilities = np.concatenate([one["probabilities"] for one in runs])
-    stimuli = np.concatenate([one["stimulus_id"] for one in runs])
-    return {
-        "label_names": runs[0]["label_names"],
-        "labels": labels[test],
-        "probabilities": probabilities[test],
-        "stimulus_id": tuple(stimuli[test]),
-        "participant": (participant,) * int(test.sum()),
-        "thresholds": best_thresholds(labels[held], probabilities[held]) if held.any() else None,
-        "sources": sum((one["sources"] for one in runs), ()),
-    }
-
-
-def _rows_of(participant: str, joined: Mapping[str, Any], *, single_label: bool) -> list[MetricRow]:
-    labels, probabilities = joined["labels"], joined["probabilities"]
-    rows = _metric_rows(
-        participant, "single trials",
-        score(labels, probabilities, single_label=single_label, thresholds=joined["thresholds"]),
-    )  # fmt: skip
-    repeats = average_repeats(probabilities, joined["stimulus_id"], joined["participant"])
-    if len(repeats.trial) < len(labels):
-        averaged = score(labels[repeats.trial], repeats.probabilities, single_label=single_label)
-        rows += _metric_rows(participant, "repeats averaged", averaged)
-    return rows
-
-
-def _metric_rows(participant: str, averaging: Averaging, scores: Sequence[Score]) -> list[MetricRow]:
-    return [MetricRow(participant, "test", averaging, each) for each in scores]
-
-
-def _group_rows(rows: Sequence[MetricRow]) -> list[MetricRow]:
-    group: list[MetricRow] = []
-    averagings: tuple[Averaging, ...] = ("single trials", "repeats averaged")
-    for averaging in averagings:
-        scores: dict[str, list[Score]] = {}
-        for row in rows:
-            if row.averaging == averaging:
-                scores.setdefault(row.participant, []).append(row.score)
-        for summary in over_participants(scores):
-            of_metric = [each for own in scores.values() for each in own if each.metric == summary.metric]
-            mean = Score(
-                metric=summary.metric,
-                value=summary.interval.mean,
-                floor=summary.floor,
-                n_labels=min(each.n_labels for each in of_metric),
-                n_trials=sum(each.n_trials for each in of_metric),
-            )
-            group.append(MetricRow("group", "test", averaging, mean))
-    return group
-
-
-def _value(scored: Scored, metric: str, participant: str) -> float:
-    found = scored.value(metric, participant)
-    return float("nan") if found is None else found.value
-
-
-def _group_value(scored: Scored, metric: str) -> float:
-    return _value(scored, metric, "group")
-
-
-def _shown(value: float | None) -> str:
-    return "n/a" if value is None or np.isnan(value) else f"{value:.3f}"
+def _shown(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}"

@@ -18,15 +18,7 @@ from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, prepare_targets
 from clipmused_bids.stages.decode import config_of_decoder, decode_participants
-from clipmused_bids.stages.evaluate import (
-    BASELINES,
-    baseline_label,
-    compare,
-    comparison_table,
-    score_decoder,
-    voxel_ceilings,
-    write_scores,
-)
+from clipmused_bids.stages.evaluate import evaluate
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
@@ -186,7 +178,7 @@ def _do(
         )
     plan = plan.without(failures)
     if "evaluate" in actions and catalogue is not None:
-        _evaluate(plan, tree, catalogue, split, device=device, failures=failures)
+        evaluate(plan, tree, catalogue, split, device=device, failures=failures)
 
 
 def _stimuli_of(plan: Plan) -> list[str]:
@@ -215,45 +207,3 @@ def _train(
                 plan, tree, catalogue, split, members=[participant], participant=participant, method=method,
                 model_label=label, maker=maker, device=device,
             )  # fmt: skip
-
-
-def _evaluate(
-    plan: Plan,
-    tree: OutputTree,
-    catalogue: Catalogue,
-    split: Split | None,
-    *,
-    device: str,
-    failures: Failures,
-) -> None:
-    """Score the decoder; at group level beside baselines that are fitted to the same split."""
-    label = plan.config.model_label
-    if split is None:
-        raise UsageError(
-            "--evaluate: there is no split, so nothing is held out.", hint="train first: group --train"
-        )
-    if "decode" not in plan.config.actions:
-        decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
-    ours = score_decoder(plan, tree, catalogue, model_label=label)
-    baselines = {}
-    if plan.config.level == "group":
-        for method in BASELINES:
-            if method != plan.config.method:
-                name = baseline_label(label, method)
-                train_group(
-                    plan, tree, catalogue, split, method=method, model_label=name, maker=None, device=device
-                )
-                decode_participants(plan, tree, split, model_label=name, failures=failures, label_names=())
-                baselines[method] = score_decoder(plan, tree, catalogue, model_label=name)
-    ceilings = voxel_ceilings(plan, tree, split)
-    single = catalogue.stimuli.single_label
-    verdicts = compare(ours, baselines, metric="top1" if single else "mAP", seed=plan.config.random_seed)
-    for one in (ours, *baselines.values()):
-        write_scores(
-            plan, tree, one, regime=split.regime,
-            baselines=baselines if one is ours else {}, verdicts=verdicts if one is ours else (), ceilings=ceilings,
-        )  # fmt: skip
-    table = comparison_table(ours, baselines, ceilings=ceilings, single_label=single)
-    logger.info("Scores of held-out trials (regime: %s):\n%s", split.regime, table)
-    for _, text in verdicts:
-        logger.info("%s: %s.", plan.config.method, text)
