@@ -1,0 +1,1 @@
+"""BOLD to one response per trial. Arrays in, arrays out: no files, no torch."""
