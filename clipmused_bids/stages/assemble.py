@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -243,13 +244,13 @@ def trial_data(
     )
 
 
-def staged(table: ResponseTable, path: str) -> ResponseTable:
+def staged(table: ResponseTable, path: Path) -> ResponseTable:
     """Gather a participant's rows, standardised, into one memory map on a fast disk.
 
     Parameters
     ----------
     table : ResponseTable
-    path : str
+    path : Path
         File to be made; removing it is the caller's business.
     """
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(table.n_rows, table.n_voxels))

@@ -30,7 +30,8 @@ from clipmused_bids.stages.decode import decode_participants, decoder_of
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
-from clipmused_bids.stages.train import row_sets, standardization_unit, train_group
+from clipmused_bids.stages.train import train_group
+from clipmused_bids.stages.training_set import row_sets, standardization_unit
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,225 @@
+"""Stored responses of several participants as what a method is fitted to; test responses are never among them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.errors import CannotCreateError, DataError
+from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.records import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    ResponseTable,
+    SetName,
+    Split,
+    Targets,
+    TrialData,
+    VoxelSpace,
+)
+from clipmused_bids.stages.assemble import (
+    ParticipantResponses,
+    Standardization,
+    fit_standardization,
+    open_responses,
+    response_table,
+    staged,
+    trial_data,
+    usable_voxels,
+)
+from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.clip_targets import TargetMaker, load_targets
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.regions import voxel_spaces
+from clipmused_bids.stages.splitting import sets_of_runs
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_LABELLED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything a method is fitted to, and what must be stored with it.
+
+    Parameters
+    ----------
+    train, validation : TrialData
+    standardizations : tuple of Standardization
+        One for each participant.
+    label_rows : ndarray of int
+        Labels kept, as positions among all labels of the catalogue.
+    """
+
+    train: TrialData
+    validation: TrialData
+    standardizations: tuple[Standardization, ...]
+
+
+def training_set(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    split: Split,
+    *,
+    members: Sequence[str],
+    method: str,
+    maker: TargetMaker | None,
+    scratch: ExitStack,
+) -> TrainingSet:
+    """Open responses and lay out training and validation trials; test responses are never among them."""
+    people = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in members]
+    voxels = usable_voxels(people, common_space=plan.common_space)
+    sets = [row_sets(person, plan, split) for person in people]
+    names = np.array([name for person in sets for name in person])
+    standardizations = _standardize(people, voxels, sets, unit=standardization_unit(plan))
+    stimuli = tuple(name for person in people for name in person.stimulus_id)
+    labels, label_names = _training_labels(
+        catalogue.labels_of(stimuli),
+        catalogue.stimuli.label_names,
+        train=names == "train",
+        least=plan.hyperparameters.min_label_frequency,
+    )
+    _require_labelled(labels, names)
+    data = trial_data(
+        people,
+        _tables(people, voxels, standardizations, work_dir=plan.config.work_dir, scratch=scratch),
+        [
+            VoxelSpace(person.grid, own, np.full(len(own), -1), ())
+            for person, own in zip(people, voxels, strict=True)
+        ],
+        common_space=plan.common_space,
+        labels=labels,
+        label_names=label_names,
+        single_label=catalogue.stimuli.single_label,
+        targets=_targets(maker, catalogue, stimuli, names),
+        group_by="stimulus" if "unseen stimuli" in split.regime else "run",
+    )
+    known = _known(labels)
+    train = data.subset(np.flatnonzero((names == "train") & known))
+    validation = data.subset(np.flatnonzero((names == "val") & known))
+    if METHODS[method].deep:
+        regions = voxel_spaces(plan, train)
+        train, validation = replace(train, spaces=regions), replace(validation, spaces=regions)
+    return TrainingSet(train=train, validation=validation, standardizations=standardizations)
+
+
+def row_sets(person: ParticipantResponses, plan: Plan, split: Split | None) -> tuple[SetName, ...]:
+    """Set of each stored row of a participant."""
+    by_run = sets_of_runs(split, person.runs, plan.trials)
+    return tuple(
+        by_run[run.key][int(number) - 1]
+        for run, file in zip(person.runs, person.stored, strict=True)
+        for number in file.trial_number
+    )
+
+
+def standardization_unit(plan: Plan) -> str:
+    """Unit of the z-scores: as asked for, else sessions for betas and runs otherwise."""
+    wanted = plan.hyperparameters.responses.standardize
+    if wanted != "auto":
+        return wanted
+    return "session" if plan.kind == "betas" else "run"
+
+
+def _standardize(
+    people: Sequence[ParticipantResponses],
+    voxels: Sequence[IntArray],
+    sets: Sequence[Sequence[SetName]],
+    *,
+    unit: str,
+) -> tuple[Standardization, ...]:
+    return tuple(
+        fit_standardization(person, own, unit=unit, train=np.array([name == "train" for name in names]))
+        for person, own, names in zip(people, voxels, sets, strict=True)
+    )
+
+
+def _tables(
+    people: Sequence[ParticipantResponses],
+    voxels: Sequence[IntArray],
+    standardizations: Sequence[Standardization],
+    *,
+    work_dir: Path | None,
+    scratch: ExitStack,
+) -> list[ResponseTable]:
+    """Rows of each participant; gathered on the fast disk where there is one."""
+    tables = [
+        response_table(person, own, scaling)
+        for person, own, scaling in zip(people, voxels, standardizations, strict=True)
+    ]
+    if work_dir is None:
+        return tables
+    folder = Path(scratch.enter_context(_scratch_folder(work_dir)))
+    return [
+        staged(table, folder / f"{person.participant}.npy")
+        for person, table in zip(people, tables, strict=True)
+    ]
+
+
+def _targets(
+    maker: TargetMaker | None, catalogue: Catalogue, stimuli: Sequence[str], names: Any
+) -> Targets | None:
+    """Targets of training and validation stimuli only: what is not loaded cannot leak."""
+    if maker is None:
+        return None
+    seen = sorted(
+        {stimulus for stimulus, name in zip(stimuli, names, strict=True) if name in {"train", "val"}}
+    )
+    targets = load_targets(maker, catalogue, seen)
+    logger.info("Guidance: high level from %s; low level %s.", targets.high_source,
+                "from the images" if targets.low is not None else "off (no images)")  # fmt: skip
+    return targets
+
+
+def _training_labels(
+    labels: FloatArray, names: tuple[str, ...], *, train: BoolArray, least: float
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Columns of the labels that occur, and are frequent enough, in the training data."""
+    known = ~np.isnan(labels[train])
+    frequency = np.nansum(labels[train], axis=0) / np.maximum(known.sum(axis=0), 1)
+    kept = np.flatnonzero((frequency > 0) & (frequency >= least))
+    lost = [name for k, name in enumerate(names) if k not in set(kept.tolist())]
+    if lost:
+        logger.warning("%d label(s) too rare in the training data are left out: %s%s.", len(lost),
+                       ", ".join(lost[:5]), ", ..." if len(lost) > 5 else "")  # fmt: skip
+    if len(kept) == 0:
+        raise DataError("no label occurs in the training data.", hint="check --labels and --split")
+    return labels[:, kept], tuple(names[k] for k in kept)
+
+
+def _require_labelled(labels: FloatArray, names: Any) -> None:
+    split_rows = np.isin(names, ["train", "val", "test"])
+    known = _known(labels)[split_rows]
+    if len(known) == 0:
+        raise DataError(
+            "no trial of these runs is in the split.", hint="--split names other runs; see split.tsv"
+        )
+    if not known.all():
+        logger.warning("%d trial(s) without a label are left out.", int((~known).sum()))
+    if known.mean() < SMALLEST_LABELLED_SHARE:
+        raise DataError(
+            f"{known.mean():.0%} of the trials have a label; expected at least {SMALLEST_LABELLED_SHARE:.0%}.",
+            hint="check that --labels names the stimuli as the events do",
+        )
+
+
+def _known(labels: FloatArray) -> BoolArray:
+    return np.asarray((~np.isnan(labels)).any(axis=1))
+
+
+def _scratch_folder(work_dir: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="clipmused_", dir=work_dir)
+    except OSError as error:
+        raise CannotCreateError(f"--work-dir {work_dir}: {error.strerror}.") from error
