@@ -1,0 +1,141 @@
+"""Whole-or-absent writes: a file in the output tree is either complete or not there.
+
+Content goes to a hidden neighbour whose name no other process can choose, is flushed to the disk, and
+replaces the target in one step. Any number of processes may write the same target: the last complete
+content stands, a reader never sees a part, and nothing is locked. A target that already holds the content
+is left alone, so that its time stamp keeps saying when it last changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from clipmused_bids.errors import CannotCreateError, ClipMusedError, OutputWriteError
+
+Outcome = Literal["written", "unchanged"]
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_WRONG_PLACE = frozenset(
+    {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT}
+)
+_CHUNK = 1 << 20
+_LONGEST_STEM = 160
+
+
+def write_bytes(path: Path, content: bytes) -> Outcome:
+    """Make ``path`` hold ``content``, with its folders; on failure ``path`` is as it was before.
+
+    Parameters
+    ----------
+    path : Path
+        Target. A symbolic link is replaced, never written through.
+    content : bytes
+
+    Returns
+    -------
+    {"written", "unchanged"}
+        ``unchanged`` where the target held this content already; it was not touched.
+
+    Raises
+    ------
+    CannotCreateError
+        If the place cannot be written to (no permission, read-only, a folder of that name).
+    OutputWriteError
+        If writing failed on the way (disk full, quota, I/O error).
+    """
+    with writing(path):
+        if _holds(path, content):
+            return "unchanged"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, content)
+    return "written"
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents; errors as for :func:`write_bytes`."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there; errors as for :func:`write_bytes`."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about ``path`` into an error with a hint."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    neighbour = path.with_name(f".{path.name[:_LONGEST_STEM]}.{uuid.uuid4().hex}.tmp")
+    try:
+        # Not tempfile: its files are private to the user, and OUT is often shared by a group.
+        with neighbour.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        neighbour.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            neighbour.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Some network file systems refuse to sync a folder; the content itself is on the disk by now.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        if path.is_symlink() or path.stat().st_size != len(content):
+            return False
+        with path.open("rb") as stream:
+            start = 0
+            while chunk := stream.read(_CHUNK):
+                if chunk != content[start : start + len(chunk)]:
+                    return False
+                start += len(chunk)
+        return start == len(content)
+    except (FileNotFoundError, PermissionError):
+        return False
+
+
+def _explained(path: Path, error: OSError) -> ClipMusedError:
+    why = error.strerror or str(error)
+    if error.errno in _NO_SPACE:
+        return OutputWriteError(
+            f"{path}: {why}; the file was not written.",
+            hint="free space (df -h) or raise the quota, then run the same command again: finished work is reused",
+        )
+    if error.errno in _NOT_ALLOWED:
+        return CannotCreateError(
+            f"{path}: {why}.",
+            hint="OUTPUT_DIR must be writable; in a container bind it without :ro, e.g. -B /path/to/out:/out",
+        )
+    if error.errno in _WRONG_PLACE:
+        return CannotCreateError(
+            f"{path}: {why}.", hint="choose another OUTPUT_DIR, or move what is in the way"
+        )
+    return OutputWriteError(
+        f"{path}: {why}; the file was not written.", hint="check the disk, then run again"
+    )
