@@ -1,0 +1,148 @@
+"""Label tables: which labels each key of a table has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmused_bids.dataset.catalogue import RESERVED
+from clipmused_bids.dataset.names import natural_key
+from clipmused_bids.dataset.stimulus_names import KeyIndex, spellings
+from clipmused_bids.dataset.tsv import is_missing, read_table
+from clipmused_bids.errors import DataError
+
+STIMULUS_KEYS = ("stimulus_id", "stim_id", "stim_file", "stimulus", "filename", "file_name")
+CONDITION_KEYS = ("trial_type", "event_type", "condition")
+_NAME_COLUMNS = ("labels", "label", "categories", "category")
+_VALUES = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels by key.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Labels, C of them.
+    keys : tuple of str
+        Stimuli, globs of stimuli, or conditions; one for each row.
+    values : ndarray of shape (n_rows, C)
+        1, 0, NaN where unknown.
+    single_label : bool
+        Whether each row names exactly one label.
+    by_condition : bool
+        Whether the keys are conditions.
+    """
+
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    values: NDArray[np.float64]
+    single_label: bool
+    by_condition: bool = False
+
+    @cached_property
+    def _index(self) -> KeyIndex:
+        return KeyIndex(self.keys)
+
+    @cached_property
+    def _globs(self) -> list[tuple[int, str]]:
+        return [(row, key) for row, key in enumerate(self.keys) if re.search(r"[*?\[]", key)]
+
+    def rows_of(self, stimulus: str, *, condition: str) -> list[int]:
+        """Rows that speak about a stimulus: those of its own key, else those whose glob it matches."""
+        if self.by_condition:
+            return self._index.rows_of(condition) if condition else []
+        own = self._index.rows_of(stimulus)
+        if own or not self._globs:
+            return own
+        return [row for row, key in self._globs if any(fnmatchcase(way, key) for way in spellings(stimulus))]
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read a TSV of labels.
+
+    The key is ``stimulus_id`` (or ``stim_id``, ``stim_file``, ``filename``), or ``trial_type`` for labels of
+    conditions. Either every label has a column of 0, 1 and n/a, or one column (``labels``, ``label``, ``categories``,
+    ``category``, or the only one besides the key) holds names separated by ``;``, or by ``,`` where no cell has a
+    ``;``. Names are never split on underscores.
+
+    Raises
+    ------
+    DataError
+        If there is no key column, or no column of labels.
+    """
+    table = read_table(path)
+    key = next((name for name in (*STIMULUS_KEYS, *CONDITION_KEYS) if name in table.columns), None)
+    if key is None:
+        raise DataError(
+            f"{path}: no column that names stimuli; columns are {table.names}.",
+            hint="a label table has the column stimulus_id, and one column for each label or one column of names",
+        )
+    rest = {name: cells for name, cells in table.columns.items() if name != key}
+    labels = labels_of_columns(rest)
+    if labels is None and len(rest) == 1:
+        labels = _from_names(next(iter(rest.values())))
+    if labels is None:
+        raise DataError(
+            f"{path}: no labels: neither columns of 0 and 1, nor a column named labels; columns are {table.names}.",
+            hint="one column of 0 and 1 for each label, or a column labels with names separated by ;",
+        )
+    names, values, single = labels
+    return LabelTable(names, table.columns[key], values, single, by_condition=key in CONDITION_KEYS)
+
+
+def labels_of_columns(
+    columns: Mapping[str, Sequence[str]],
+) -> tuple[tuple[str, ...], NDArray[np.float64], bool] | None:
+    """Labels in some columns of a table: all columns of 0 and 1, else a column of names; None if there are none.
+
+    Returns
+    -------
+    tuple of str
+        Names of the labels, C of them.
+    ndarray of shape (n_rows, C)
+        1, 0, NaN where unknown.
+    bool
+        Whether each row that has a label has exactly one.
+    """
+    free = {name: cells for name, cells in columns.items() if name.lower() not in RESERVED}
+    binary = {name: cells for name, cells in free.items() if _is_binary(cells)}
+    if binary:
+        values = np.array([[_value(cell) for cell in cells] for cells in binary.values()], dtype=float).T
+        return tuple(binary), values, False
+    named = next((free[name] for name in _NAME_COLUMNS if name in free), None)
+    return None if named is None else _from_names(named)
+
+
+def _from_names(cells: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.float64], bool]:
+    separator = ";" if any(";" in cell for cell in cells) else ","
+    split = [
+        None if is_missing(cell) else [part.strip() for part in cell.split(separator) if part.strip()]
+        for cell in cells
+    ]
+    names = tuple(sorted({name for row in split for name in row or ()}, key=natural_key))
+    column_of = {name: k for k, name in enumerate(names)}
+    values = np.zeros((len(split), len(names)))
+    for k, row in enumerate(split):
+        if row is None:
+            values[k] = np.nan
+        else:
+            values[k, [column_of[name] for name in row]] = 1
+    return names, values, all(len(row) == 1 for row in split if row is not None)
+
+
+def _is_binary(cells: Sequence[str]) -> bool:
+    known = [cell for cell in cells if not is_missing(cell)]
+    return bool(known) and all(cell.lower() in _VALUES for cell in known)
+
+
+def _value(cell: str) -> float:
+    return _VALUES.get(cell.lower(), np.nan)

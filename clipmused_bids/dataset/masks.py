@@ -1,0 +1,166 @@
+"""The voxels of a participant: a given mask, the derivative's brain masks, or a computed one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmused_bids.dataset.images import (
+    check_grid,
+    image_path,
+    mean_of_first_volumes,
+    read_grid,
+    read_mask,
+    usable_voxels,
+)  # fmt: skip
+from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.records import BoolArray, Grid, Run
+
+logger = logging.getLogger(__name__)
+
+_N_VOLUMES = 10
+
+
+def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, BoolArray]:
+    """Mask of one participant over all runs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Runs of one participant, each with an image.
+    mask : str or None
+        A file, or a pattern with ``{participant}`` and ``{session}`` (labels without prefix). None: the
+        intersection of the derivative's brain masks; where no run has one, a mask computed from the mean of the
+        first volumes (nilearn's EPI mask), and for betas the voxels that are finite and not constant.
+
+    Returns
+    -------
+    Grid
+    ndarray of bool, of the grid's shape
+
+    Raises
+    ------
+    MissingInputError
+        If a mask does not exist.
+    DataError
+        If a mask is empty, masks have no voxel in common, or a mask or image lies on another grid.
+    """
+    paths = _mask_paths(runs, mask)
+    grid, inside = _intersection(paths) if paths else _computed(runs)
+    for run in runs:
+        check_grid(
+            read_grid(image_path(run)),
+            grid,
+            path=image_path(run),
+            other=paths[0].name if paths else "the other runs",
+        )
+    return grid, inside
+
+
+def expand_pattern(pattern: str, *, participant: str, session: str | None, flag: str) -> Path:
+    """Fill ``{participant}`` and ``{session}`` into a path.
+
+    Raises
+    ------
+    UsageError
+        If the pattern has other fields, or ``{session}`` where there are no sessions.
+    """
+    values: Mapping[str, str] = {"participant": participant} | (
+        {} if session is None else {"session": session}
+    )
+    try:
+        return Path(pattern.format_map(values))
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(
+            f"{flag} {pattern}: cannot be filled in for sub-{participant} ({error}).",
+            hint=f"fields are {', '.join('{' + name + '}' for name in values)}",
+        ) from error
+
+
+def _mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
+    if mask is not None:
+        filled = [
+            expand_pattern(mask, participant=r.participant, session=r.session, flag="--mask") for r in runs
+        ]
+        return list(dict.fromkeys(filled))
+    without = [run.label for run in runs if run.mask is None]
+    paths = list(dict.fromkeys(run.mask for run in runs if run.mask is not None))
+    if paths and without:
+        logger.warning("No brain mask for %s; the masks of the other runs are used.", ", ".join(without))
+    return paths
+
+
+def _intersection(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
+    grid, inside = read_mask(paths[0])
+    union = inside.copy()
+    for path in paths[1:]:
+        other_grid, other = read_mask(path)
+        check_grid(other_grid, grid, path=path, other=paths[0].name)
+        inside = inside & other
+        union |= other
+    if not inside.any():
+        raise DataError(
+            f"The brain masks of {len(paths)} runs have no voxel in common; the first is {paths[0]}.",
+            hint="give one mask with --mask FILE",
+        )
+    if len(paths) > 1:
+        n_inside = int(inside.sum())
+        logger.info(
+            "Mask: %d voxels in all of %d masks (%.0f %% of all).",
+            n_inside,
+            len(paths),
+            100 * n_inside / union.sum(),
+        )
+    return grid, inside
+
+
+def _computed(runs: Sequence[Run]) -> tuple[Grid, BoolArray]:
+    path = image_path(runs[0])
+    if runs[0].image_kind == "betas":
+        grid, inside = usable_voxels(path)
+        for run in runs[1:]:
+            other_grid, other = usable_voxels(image_path(run))
+            check_grid(other_grid, grid, path=image_path(run), other=path.name)
+            inside = inside & other
+        how = "voxels that are finite and vary"
+    else:
+        grid, inside = _epi_mask(runs)
+        how = "nilearn's EPI mask"
+    if not inside.any():
+        raise DataError(f"{path}: no brain mask exists and none could be computed.", hint="--mask FILE")
+    logger.warning(
+        "sub-%s: no brain mask exists; %s: %d voxels.", runs[0].participant, how, int(inside.sum())
+    )
+    return grid, inside
+
+
+def _epi_mask(runs: Sequence[Run]) -> tuple[Grid, BoolArray]:
+    path = image_path(runs[0])
+    grid, mean = mean_of_first_volumes(path, n_volumes=_N_VOLUMES)
+    total: NDArray[np.float64] = mean.astype(float)
+    for run in runs[1:]:
+        other_grid, other = mean_of_first_volumes(image_path(run), n_volumes=_N_VOLUMES)
+        check_grid(other_grid, grid, path=image_path(run), other=path.name)
+        total += other
+    if np.ptp(total) == 0:
+        raise DataError(f"{path}: the image is constant.", hint="the file may be a placeholder without data")
+    return grid, _nilearn_mask((total / len(runs)).astype(np.float32), grid)
+
+
+def _nilearn_mask(mean: NDArray[np.float32], grid: Grid) -> BoolArray:
+    import warnings
+
+    import nibabel
+    from nilearn.masking import compute_epi_mask
+
+    with warnings.catch_warnings():
+        # An empty mask is an error of ours; everything else nilearn remarks on concerns its own defaults.
+        warnings.simplefilter("ignore")
+        image: Any = nibabel.Nifti1Image
+        mask = compute_epi_mask(image(mean, grid.affine))
+    return np.asarray(mask.dataobj) > 0

@@ -1,0 +1,110 @@
+"""BIDS file names: entities, labels, order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# pybids spells entities out; file names do not.
+_SHORT = {
+    "subject": "sub", "session": "ses", "task": "task", "acquisition": "acq", "ceagent": "ce",
+    "reconstruction": "rec", "direction": "dir", "run": "run", "echo": "echo", "part": "part", "hemi": "hemi",
+    "space": "space", "cohort": "cohort", "res": "res", "den": "den", "label": "label", "desc": "desc",
+}  # fmt: skip
+_ORDER = tuple(_SHORT.values())
+
+
+@dataclass(frozen=True)
+class BidsName:
+    """One parsed file name.
+
+    Parameters
+    ----------
+    entities : mapping of str to str
+        Short entity names and their labels as written (``{"sub": "01", "run": "01"}``), in order of the name.
+    suffix, extension : str
+        ``bold`` and ``.nii.gz``; "" where there is none.
+    """
+
+    entities: Mapping[str, str]
+    suffix: str
+    extension: str
+
+
+def parse_name(path: Path | str) -> BidsName:
+    """Parse the entities of a file name with pybids; entities it does not know are kept as well.
+
+    Only the name counts, not the folders. fMRIPrep names before 1.2 (``..._bold_space-X_preproc.nii.gz``) have
+    the suffix ``preproc``.
+    """
+    from bids.layout import parse_file_entities
+
+    name = Path(path).name
+    stem, dot, extension = name.partition(".")
+    known: dict[str, Any] = parse_file_entities(f"/{name}", config=list(_configs()))
+    found = {_SHORT[key]: str(value) for key, value in known.items() if key in _SHORT}
+    pairs = [piece.partition("-") for piece in stem.split("_")]
+    written = {key: label for key, dash, label in pairs if dash and key}
+    suffix = "" if pairs[-1][1] else pairs[-1][0]
+    return BidsName({key: found.get(key, label) for key, label in written.items()}, suffix, dot + extension)
+
+
+def entities_of(path: Path | str) -> dict[str, str]:
+    """Entities of a file name by their short names, labels as written (``run-01`` stays ``"01"``)."""
+    return dict(parse_name(path).entities)
+
+
+def file_stem(entities: Mapping[str, str], *, desc: str | None, suffix: str) -> str:
+    """Join entities in BIDS order: ``sub-01_ses-a_task-x_run-1_space-T1w_desc-lss_responses``.
+
+    Parameters
+    ----------
+    entities : mapping
+        Short entity names and labels. Names BIDS does not know keep their order and stand before ``desc``.
+    desc : str or None
+        Replaces a ``desc`` among the entities; None for a name without one.
+    suffix : str
+    """
+    rest = {key: label for key, label in entities.items() if key != "desc"}
+    ordered = [key for key in _ORDER if key in rest] + [key for key in rest if key not in _ORDER]
+    parts = [f"{key}-{rest[key]}" for key in ordered]
+    if desc is not None:
+        parts.append(f"desc-{desc}")
+    return "_".join([*parts, suffix])
+
+
+def strip_prefix(label: str, prefix: str) -> str:
+    """Remove ``sub-`` (or another entity's name) from a label: ``sub-01`` and ``01`` are the same."""
+    return label.strip().removeprefix(f"{prefix}-")
+
+
+def expand_labels(values: Iterable[str], *, prefix: str) -> tuple[str, ...]:
+    """Labels without prefix; a value that is a file's path stands for the labels in it, one a line."""
+    labels: list[str] = []
+    for value in values:
+        path = Path(value)
+        lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else [value]
+        labels += [strip_prefix(line, prefix) for line in lines if line.strip() and not line.startswith("#")]
+    return tuple(dict.fromkeys(labels))
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which ``run-2`` comes before ``run-10``."""
+    pieces = re.findall(r"\d+|\D+", text)
+    return tuple((0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces)
+
+
+def run_index(label: str | None) -> int | None:
+    """Run label as an integer, so that ``01`` and ``1`` are one run; None for no label or one without digits."""
+    return int(label) if label is not None and label.isdecimal() else None
+
+
+@cache
+def _configs() -> tuple[Any, ...]:
+    from bids.layout import Config
+
+    return tuple(Config.load(name) for name in ("bids", "derivatives"))

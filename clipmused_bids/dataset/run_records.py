@@ -1,0 +1,113 @@
+"""The record of one run: its image with the mask, confounds, events and metadata that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from clipmused_bids.dataset.derivatives import Derivative, ImageKind, confounds_of, masks_of
+from clipmused_bids.dataset.names import run_index
+from clipmused_bids.dataset.sidecars import merged_metadata
+from clipmused_bids.dataset.spaces import space_of
+from clipmused_bids.dataset.walk import BidsFile, functional_files, inherited_files, most_specific
+from clipmused_bids.records import Run
+
+
+@dataclass(frozen=True)
+class DerivedImage:
+    """An image, and the derivative it lies in."""
+
+    file: BidsFile
+    derivative: Derivative
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """What exists for one run."""
+
+    entities: Mapping[str, str]
+    events: BidsFile | None
+    images: tuple[DerivedImage, ...]
+
+
+class RunBuilder:
+    """Adds masks, confounds and metadata to runs; every folder is listed once."""
+
+    def __init__(self, bids_dir: Path, derivatives: Sequence[Derivative], kind: ImageKind) -> None:
+        self._bids_dir = bids_dir
+        self._derivatives = derivatives
+        self._kind = kind
+        self._listed: dict[tuple[Path, str, str], tuple[BidsFile, ...]] = {}
+
+    def build(self, item: FoundRun) -> Run:
+        """Make the record of one run."""
+        entities = item.entities
+        image = item.images[0] if item.images else None
+        mask = self._companion("mask", image) if image else None
+        confounds = self._companion("confounds", image) if image and self._kind == "bold" else None
+        links = {"image": _link(image), "mask": _link(mask), "confounds": _link(confounds)}
+        links["events"] = item.events.uri("raw") if item.events else None
+        return Run(
+            participant=entities["sub"],
+            session=entities.get("ses"),
+            task=entities["task"],
+            run=run_index(entities.get("run")),
+            entities={key: label for key, label in entities.items() if key != "desc"},
+            events=item.events.path if item.events else None,
+            image=image.file.path if image else None,
+            image_kind=self._kind,
+            mask=mask.file.path if mask else None,
+            confounds=confounds.file.path if confounds else None,
+            space=entities.get("space"),
+            metadata=self._metadata(entities, image),
+            sources={name: uri for name, uri in links.items() if uri is not None},
+        )
+
+    def _companion(self, what: Literal["mask", "confounds"], image: DerivedImage) -> DerivedImage | None:
+        """Nearest mask or confounds of an image: its own derivative first, the most entities in common."""
+        target = image.file.entities
+        others = [derivative for derivative in self._derivatives if derivative != image.derivative]
+        for derivative in [image.derivative, *others]:
+            files = self._list(derivative.path, target["sub"], what)
+            if what == "mask":
+                files = tuple(file for file in files if space_of(file.entities) == space_of(target))
+            best = most_specific(files, target, ignore=("desc",))
+            if best is not None:
+                return DerivedImage(best, derivative)
+        return None
+
+    def _metadata(self, entities: Mapping[str, str], image: DerivedImage | None) -> dict[str, Any]:
+        raw = merged_metadata(self._list(self._bids_dir, entities["sub"], "json"), entities, suffix="bold")
+        if image is None:
+            return raw
+        name = image.file.name
+        own = self._list(image.derivative.path, entities["sub"], "json")
+        return raw | merged_metadata(own, name.entities, suffix=name.suffix)
+
+    def _list(
+        self, root: Path, participant: str, what: Literal["mask", "confounds", "json"]
+    ) -> tuple[BidsFile, ...]:
+        key = (root, participant, what)
+        if key not in self._listed:
+            self._listed[key] = _list_companions(root, participant, what)
+        return self._listed[key]
+
+
+def _list_companions(
+    root: Path, participant: str, what: Literal["mask", "confounds", "json"]
+) -> tuple[BidsFile, ...]:
+    if what == "mask":
+        return masks_of(root, participant)
+    if what == "confounds":
+        return confounds_of(root, participant)
+    endings = ("_bold.json", "_preproc.json", "_statmap.json", "_betaseries.json")
+    return (
+        *inherited_files(root, participant, accept=lambda name: name.endswith(endings)),
+        *functional_files(root, participant, accept=lambda name: name.endswith(endings)),
+    )
+
+
+def _link(image: DerivedImage | None) -> str | None:
+    return image.file.uri(image.derivative.name) if image else None

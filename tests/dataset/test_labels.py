@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from clipmused_bids.dataset.captions import read_captions
+from clipmused_bids.dataset.catalogue import StimulusTable
+from clipmused_bids.dataset.labels import read_labels
+from clipmused_bids.errors import DataError, UsageError
+
+NAN = np.nan
+
+
+def labels(tmp_path, text, ids, *, name="labels.tsv", conditions=None, table=None):
+    path = tmp_path / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+    return read_labels((str(path),), stimulus_ids=ids, conditions=conditions, stimuli_table=table)
+
+
+def test_columns_of_zero_and_one(tmp_path):
+    text = "stimulus_id\tteddy_bear\tdog\tsource\na.png\t1\t0\tweb\nb.png\t0\tn/a\tlab\n"
+    names, values, single = labels(tmp_path, text, ["b.png", "a", "c.png"])
+    assert names == ("teddy_bear", "dog")
+    np.testing.assert_array_equal(values, [[0, NAN], [1, 0], [NAN, NAN]])
+    assert not single
+
+
+def test_separated_names_are_not_split_on_underscores(tmp_path):
+    text = "stimulus_id\tlabels\na\tteddy_bear; dog, wild\nb\tdog, wild\nc\tn/a\nd\t\n"
+    names, values, single = labels(tmp_path, text, ["a", "b", "c"])
+    assert names == ("dog, wild", "teddy_bear")
+    np.testing.assert_array_equal(values, [[1, 1], [1, 0], [NAN, NAN]])
+    assert not single
+    names, values, single = labels(tmp_path, "stimulus_id\tkind\na\tdog\nb\tcat\n", ["a", "b"])
+    assert (names, single) == (("cat", "dog"), True)
+
+
+def test_globs_serve_what_no_key_names(tmp_path):
+    text = "stimulus_id\tdog\tindoor\ndog/*\t1\tn/a\n*s.jpg\t0\t1\ndog/dog_1s.jpg\t0\t0\n"
+    _, values, _ = labels(
+        tmp_path, text, ["dog/dog_1s.jpg", "dog/dog_2s.jpg", "cat/cat_1s.jpg", r"stimuli\dog\x.jpg"]
+    )
+    np.testing.assert_array_equal(values, [[0, 0], [1, 1], [0, 1], [1, NAN]])
+
+
+def test_keys_may_be_conditions(tmp_path):
+    text = "trial_type\tanimate\nface\t1\nhouse\t0\n"
+    names, values, _ = labels(
+        tmp_path, text, ["1.png", "2.png"], conditions={"1.png": "house", "2.png": "face"}
+    )
+    assert names == ("animate",)
+    np.testing.assert_array_equal(values, [[0], [1]])
+
+
+def test_conditions_are_labels_where_nothing_else_is():
+    names, values, single = read_labels(
+        (), stimulus_ids=["a", "b", "c"], conditions={"a": "house", "b": "face", "c": ""}, stimuli_table=None
+    )
+    assert (names, single) == (("face", "house"), True)
+    np.testing.assert_array_equal(values, [[0, 1], [1, 0], [NAN, NAN]])
+
+
+def test_roles_are_no_labels():
+    with pytest.raises(DataError, match="trial_type only says exp, test"):
+        read_labels((), stimulus_ids=["a", "b"], conditions={"a": "exp", "b": "test"}, stimuli_table=None)
+    with pytest.raises(DataError, match="trial_type is empty"):
+        read_labels((), stimulus_ids=["a"], conditions=None, stimuli_table=None)
+
+
+def test_the_catalogue_goes_before_conditions(tmp_path):
+    table = StimulusTable(
+        tmp_path, ("stim-1", "2"), {"present": ("1", "1"), "filename": ("x.png", "y.png"), "dog": ("1", "0")}
+    )
+    names, values, _ = read_labels(
+        (), stimulus_ids=["1", "y.png"], conditions={"1": "face"}, stimuli_table=table
+    )
+    assert names == ("dog",)
+    np.testing.assert_array_equal(values, [[1], [0]])
+
+
+INSTANCES = {
+    "images": [
+        {"id": 9, "file_name": "000000000009.jpg"},
+        {"id": 25, "file_name": "x.jpg"},
+        {"id": 30, "file_name": "30.jpg"},
+    ],
+    "categories": [{"id": 2, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}],
+    "annotations": [
+        {"image_id": 9, "category_id": 2},
+        {"image_id": 9, "category_id": 2},
+        {"image_id": 25, "category_id": 1},
+    ],
+}
+
+
+def test_coco_by_file_name_and_by_id(tmp_path):
+    ids = ["COCO_train2014_000000000009.jpg", "coco/x.jpg", "30", "n01930112_9.JPEG"]
+    names, values, _ = labels(tmp_path, INSTANCES, ids, name="instances.json")
+    assert names == ("person", "dog", "toothbrush")
+    np.testing.assert_array_equal(values, [[0, 1, 0], [1, 0, 0], [0, 0, 0], [NAN] * 3])
+
+
+def test_labels_that_are_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"3 of 4 stimuli have no label in .*labels\.tsv: b, c, d\. At least half"
+    ) as error:
+        labels(tmp_path, "stimulus_id\tdog\na\t1\n", ["a", "b", "c", "d"])
+    assert error.value.exit_code == 65
+    with pytest.raises(DataError, match=r"1, 2, 3, 4, 5, \.\.\."):
+        labels(tmp_path, "stimulus_id\tdog\na\t1\n", list("1234567"))
+    with pytest.raises(DataError, match="no column that names stimuli; columns are picture, dog"):
+        labels(tmp_path, "picture\tdog\na\t1\n", ["a"])
+    with pytest.raises(DataError, match="neither columns of 0 and 1"):
+        labels(tmp_path, "stimulus_id\tx\ty\na\tp\tq\n", ["a"])
+    with pytest.raises(DataError, match=r"no categories; a COCO annotation file was expected"):
+        labels(tmp_path, {"images": [], "annotations": []}, ["a"], name="c.json")
+    with pytest.raises(UsageError, match="not both"):
+        read_labels(("a.tsv", "b.json"), stimulus_ids=["a"], conditions=None, stimuli_table=None)
+
+
+def test_half_is_enough_and_the_rest_is_named(tmp_path, caplog):
+    _, values, _ = labels(tmp_path, "stimulus_id\tdog\na\t1\nb\t0\n", ["a", "b", "c", "d"])
+    assert np.isnan(values[2:]).all()
+    assert "2 of 4 stimuli have no label" in caplog.text
+
+
+def test_several_tables_are_joined(tmp_path):
+    (tmp_path / "1.tsv").write_text("stimulus_id\tdog\na\t1\n")
+    (tmp_path / "2.tsv").write_text("stimulus_id\tcat\tdog\nb\t1\t0\n")
+    paths = (str(tmp_path / "1.tsv"), str(tmp_path / "2.tsv"))
+    names, values, _ = read_labels(paths, stimulus_ids=["a", "b"], conditions=None, stimuli_table=None)
+    assert names == ("dog", "cat")
+    np.testing.assert_array_equal(values, [[1, NAN], [0, 1]])
+
+
+def test_captions(tmp_path):
+    table = tmp_path / "c.tsv"
+    table.write_text("stimulus_id\tcaption\na.png\tA dog.\nb\tA cat.\na.png\tA brown dog.\nc\tn/a\n")
+    assert read_captions((str(table),), stimulus_ids=["a", "b.png", "c"], stimuli_table=None) == (
+        ("A dog.", "A brown dog."),
+        ("A cat.",),
+        (),
+    )
+    coco = tmp_path / "captions.json"
+    coco.write_text(
+        json.dumps(
+            {
+                "images": [{"id": 9, "file_name": "x.jpg"}],
+                "annotations": [{"image_id": 9, "caption": "Two\n dogs. "}],
+            }
+        )
+    )
+    both = read_captions((str(table), str(coco)), stimulus_ids=["x.jpg", "9", "a"], stimuli_table=None)
+    assert both == (("Two dogs.",), ("Two dogs.",), ("A dog.", "A brown dog."))
+    own = StimulusTable(tmp_path, ("stim-1",), {"description": ("A boat.",)})
+    assert read_captions((), stimulus_ids=["1", "2"], stimuli_table=own) == (("A boat.",), ())
+    assert read_captions((), stimulus_ids=["1"], stimuli_table=None) == ((),)
+    with pytest.raises(DataError, match="no caption of any stimulus"):
+        read_captions((str(table),), stimulus_ids=["q"], stimuli_table=None)
+    table.write_text("stimulus_id\ttext\na\tb\n")
+    with pytest.raises(DataError, match="columns stimulus_id and caption were expected"):
+        read_captions((str(table),), stimulus_ids=["a"], stimuli_table=None)
