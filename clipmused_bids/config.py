@@ -85,14 +85,15 @@ class ResponseOptions:
     ----------
     kind : {"auto", "lss", "window", "betas"}
     hrf : str
-        nilearn's name of the haemodynamic response (``spm``, ``glover``, with ``+ derivative`` or
+        For ``lss``: nilearn's name of the haemodynamic response (``spm``, ``glover``, with ``+ derivative`` or
         ``+ derivative + dispersion``); derivatives enter as their sums over trials, as nuisance.
     high_pass : float
-        Cut-off of the cosine drift in Hz; not used where the confounds bring their own cosines.
+        For ``lss``: cut-off of the cosine drift in Hz (128 s as in fMRIPrep, SPM and FSL); not used where the
+        confounds bring their own cosines.
     lag : float
-        Shift in s between a stimulus and the volumes that ``window`` averages.
+        For ``window``: shift in s between a stimulus and the volumes that are averaged.
     window : float
-        Length in s of that average; 0 for the duration of the trial.
+        For ``window``: length in s of that average; 0 for the duration of the trial.
     standardize : {"auto", "run", "session", "participant", "none"}
         ``auto`` is ``session`` for betas and ``run`` otherwise.
     storage : {"float32", "float16"}
@@ -100,8 +101,8 @@ class ResponseOptions:
     """
 
     kind: ResponseKind = "auto"
-    hrf: str = "spm"
-    high_pass: float = 0.01
+    hrf: str = "glover"
+    high_pass: float = 0.0078125
     lag: float = 5.0
     window: float = 0.0
     standardize: Literal["auto", "run", "session", "participant", "none"] = "auto"
@@ -163,9 +164,13 @@ class ModelOptions:
     n_patches : int
         Patches that the shared features are read as.
     alignment : {"auto", "srm", "ridge", "random"}
-        Start of the per-participant maps in native space.
-    readout : bool
-        A linear readout in parallel with the tokens (not in the paper).
+        Start of the linear maps, fitted on training trials (the paper: random). In native space ``srm`` (on what
+        all participants saw) or ``ridge`` (to labels and CLIP targets) for each participant's own maps, ``auto``
+        the first that the data allow. In a common space region maps start from ``ridge``, unless ``random``.
+    readout : {"none", "learned", "ridge"}
+        A linear readout in parallel with the tokens (the paper: none). ``learned``: of the features, trained with
+        the rest. ``ridge``: of the voxels, a ridge regression whose held-out predictions stand in for its own
+        while the rest is trained; the weight of each label is learned.
     """
 
     patches: Literal["auto", "cnn", "roi", "aligned"] = "auto"
@@ -180,7 +185,7 @@ class ModelOptions:
     n_shared: int = 32
     n_patches: int = 8
     alignment: Literal["auto", "srm", "ridge", "random"] = "auto"
-    readout: bool = False
+    readout: Literal["none", "learned", "ridge"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "n_regions", "n_shared", "n_patches"):

@@ -1,0 +1,1 @@
+"""Arrays in, figures and text out; files are written by the stages."""

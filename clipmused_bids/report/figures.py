@@ -1,0 +1,89 @@
+"""Figures as SVG, drawn without a display."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipmused_bids.records import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any kind of colour vision.
+OUR_COLOUR, FLOOR_COLOUR, OTHER_COLOURS = "#0072B2", "#999999", ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+MOST_LABELS = 40
+
+
+def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) -> bytes:
+    """Draw each weighted loss term and the validation score against the epoch.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence of float
+        Training history: one value for each epoch.
+    best_epoch : int
+        Epoch whose weights were kept, from 1; marked by a line.
+
+    Returns
+    -------
+    bytes
+        SVG.
+    """
+    losses = {name: values for name, values in columns.items() if name.startswith(("loss", "val_loss"))}
+    scores = {"validation mAP": columns["val_map"]} if "val_map" in columns else {}
+    figure = _figure(width=8.0, height=3.2)
+    for place, (title, curves) in enumerate((("loss", losses), ("validation score", scores)), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for colour, (name, values) in zip((OUR_COLOUR, *OTHER_COLOURS) * 3, curves.items(), strict=False):
+            axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=name.replace("_", " "))
+        axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
+        axes.set(xlabel="epoch", title=title)
+        if title == "loss" and curves:
+            axes.set_yscale("log")
+        axes.legend(fontsize=7, frameon=False)
+    return _svg(figure)
+
+
+def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *, title: str) -> bytes:
+    """Draw the average precision of each label beside what a random ranking would reach, best labels first.
+
+    Parameters
+    ----------
+    names : sequence of str
+    scores, floors : ndarray of shape (n_labels,)
+        NaN for labels that cannot be scored; those are left out. At most 40 labels are drawn.
+    title : str
+    """
+    order = [int(k) for k in np.argsort(-scores, kind="stable") if np.isfinite(scores[k])][:MOST_LABELS]
+    figure = _figure(width=6.0, height=1.2 + 0.24 * max(len(order), 1))
+    axes = figure.add_subplot()
+    places = np.arange(len(order))
+    axes.barh(places, scores[order], color=OUR_COLOUR, height=0.7, label="average precision")
+    axes.plot(
+        floors[order], places, "|", color="black", markersize=9, markeredgewidth=2, label="random ranking"
+    )
+    axes.set_yticks(places, [names[k] for k in order])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="average precision", title=title)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return _svg(figure)
+
+
+def _figure(*, width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure) -> bytes:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # Text stays text, and equal figures are equal bytes: no date, no random identifiers.
+    with rc_context({"svg.hashsalt": "clipmused", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

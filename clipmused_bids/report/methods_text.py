@@ -1,0 +1,140 @@
+"""Methods text of a run, with its numbers filled in, and the works to cite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+WORKS: dict[str, str] = {
+    "clip-mused": "Zhou Q, Du C, Wang S, He H (2024). CLIP-MUSED: CLIP-guided multi-subject visual neural "
+    "information semantic decoding. ICLR. https://arxiv.org/abs/2402.08994",
+    "clip": "Radford A et al. (2021). Learning transferable visual models from natural language supervision. "
+    "ICML. https://arxiv.org/abs/2103.00020",
+    "open_clip": "Ilharco G et al. (2021). OpenCLIP. https://doi.org/10.5281/zenodo.5143773",
+    "bids": "Gorgolewski KJ et al. (2016). The brain imaging data structure. Scientific Data 3:160044. "
+    "https://doi.org/10.1038/sdata.2016.44",
+    "lss": "Mumford JA, Turner BO, Ashby FG, Poldrack RA (2012). Deconvolving BOLD activation in event-related "
+    "designs for multivoxel pattern classification analyses. NeuroImage 59:2636-2643. "
+    "https://doi.org/10.1016/j.neuroimage.2011.08.076",
+    "nilearn": "Nilearn contributors. Nilearn. https://doi.org/10.5281/zenodo.8397156",
+    "scikit-learn": "Pedregosa F et al. (2011). Scikit-learn: machine learning in Python. JMLR 12:2825-2830.",
+    "stratification": "Sechidis K, Tsoumakas G, Vlahavas I (2011). On the stratification of multi-label data. "
+    "ECML PKDD. https://doi.org/10.1007/978-3-642-23808-6_10",
+    "srm": "Chen PH et al. (2015). A reduced-dimension fMRI shared response model. NeurIPS 28.",
+}
+
+
+@dataclass(frozen=True)
+class MethodsFacts:
+    """Numbers and choices of one run.
+
+    Parameters
+    ----------
+    version : str
+    n_participants, n_runs, n_trials : int
+    response_kind : str
+    responses : mapping
+        Table ``responses`` of the hyper-parameters.
+    config : mapping
+        Configuration stored with the decoder.
+    """
+
+    version: str
+    n_participants: int
+    n_runs: int
+    n_trials: int
+    response_kind: str
+    responses: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+def methods_text(facts: MethodsFacts) -> str:
+    """Write what was done, in sentences for a methods section, with the works to cite, as Markdown."""
+    sentences = [_data(facts), _responses(facts), _split(facts), _decoder(facts), _scores(facts)]
+    cited = ["bids", "nilearn", "scikit-learn"]
+    if facts.response_kind == "lss":
+        cited.append("lss")
+    if facts.config["method"] == "clip-mused":
+        cited += ["clip-mused", "clip", "open_clip"]
+    if "srm" in str(facts.config.get("decoder", {})).lower():
+        cited.append("srm")
+    if facts.config["split"]["rule"] == "stimuli":
+        cited.append("stratification")
+    works = "\n".join(f"- {WORKS[name]}" for name in cited)
+    return "# Methods\n\n" + "\n\n".join(sentences) + f"\n\n# References\n\n{works}\n"
+
+
+def _data(facts: MethodsFacts) -> str:
+    return (
+        f"Data of {_count(facts.n_participants, 'participant')} ({_count(facts.n_runs, 'run')}, "
+        f"{_count(facts.n_trials, 'trial')}) were read from a BIDS dataset and its derivatives with "
+        f"clipmused-bids {facts.version}."
+    )
+
+
+def _responses(facts: MethodsFacts) -> str:
+    options = facts.responses
+    how = {
+        "lss": "One response was estimated for each trial by least squares - separate, in closed form "
+        f"(haemodynamic response: {options['hrf']}; cosine drift with a cut-off of {options['high_pass']:.4g} Hz "
+        "where the confounds brought none), in percent signal change.",
+        "window": "One response was taken for each trial as the mean signal from "
+        f"{options['lag']:g} s after its onset over "
+        f"{'its duration' if options['window'] == 0 else format(options['window'], 'g') + ' s'}, after removing "
+        "confounds and a linear trend, in percent signal change.",
+        "betas": "One response image for each trial was read from a derivative.",
+    }[facts.response_kind]
+    scaling = facts.config["standardization"]
+    if scaling["unit"] == "none":
+        return f"{how} Responses were not standardised."
+    transductive = sum(source == "transductive" for source in scaling["sources"].values())
+    note = (
+        f" In {transductive} of {len(scaling['sources'])} units there were too few training trials, so all their "
+        "trials, without labels, were used (transductive)."
+        if transductive
+        else ""
+    )
+    return f"{how} Voxels were z-scored within each {scaling['unit']}, by training trials.{note}"
+
+
+def _split(facts: MethodsFacts) -> str:
+    config = facts.config
+    return (
+        f"The split (rule: {config['split']['rule']}) was made before anything was fitted; "
+        f"{config['n_training_trials']} trials were used for training and {config['n_validation_trials']} for "
+        f"validation. Scores of the test trials speak about {config['split']['regime']}."
+    )
+
+
+def _decoder(facts: MethodsFacts) -> str:
+    config = facts.config
+    if config["method"] != "clip-mused":
+        return f"Labels ({len(config['label_names'])}) were decoded with the method {config['method']}."
+    guidance = config["guidance"]
+    high = (
+        "was off"
+        if guidance["high"] == "none"
+        else f"came from {guidance['high'].replace('+', ' and ')} embeddings"
+    )
+    low = (
+        "came from the first block of the image tower" if guidance["low"] != "off" else "was off (no images)"
+    )
+    clip = config["clip"]["model"] if config["clip"] else "none"
+    return (
+        f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED, preset {config['preset']} "
+        f"(seed {config['random_seed']}). Guidance by CLIP ({clip}): the high level {high}; the low level {low}. "
+        "The weights of the epoch with the best validation mAP were kept."
+    )
+
+
+def _scores(_: MethodsFacts) -> str:
+    return (
+        "Mean average precision, the area under the ROC curve and the Hamming distance at 0.5 were averaged over "
+        "labels with a positive and a negative test trial, and over participants with equal weight; each stands "
+        "beside the score of knowing nothing."
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

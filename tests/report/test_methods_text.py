@@ -1,0 +1,46 @@
+"""The methods text says what was on, what was off, and cites what was used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clipmused_bids.report.methods_text import MethodsFacts, methods_text
+
+
+def facts(**changes: Any) -> MethodsFacts:
+    config: dict[str, Any] = {
+        "method": "clip-mused",
+        "preset": "small",
+        "random_seed": 3,
+        "clip": {"model": "ViT-B-16"},
+        "label_names": ["a", "b"],
+        "n_training_trials": 80,
+        "n_validation_trials": 10,
+        "split": {"rule": "runs", "regime": "unseen trials of seen stimuli"},
+        "guidance": {"high": "text", "low": "off"},
+        "standardization": {"unit": "run", "sources": {"r1": "training", "r2": "transductive"}},
+    }
+    responses = {"hrf": "glover", "high_pass": 0.0078125, "lag": 5.0, "window": 0.0}
+    kind = changes.pop("response_kind", "lss")
+    return MethodsFacts("0.1.0", 1, 12, 96, kind, responses, {**config, **changes})
+
+
+def test_what_was_off_is_said() -> None:
+    text = methods_text(facts())
+    assert "the low level was off (no images)" in text
+    assert "came from text embeddings" in text
+    assert "In 1 of 2 units" in text
+    assert "1 participant (12 runs, 96 trials)" in text
+
+
+@pytest.mark.parametrize(("kind", "cites_lss"), [("lss", True), ("window", False), ("betas", False)])
+def test_only_what_was_used_is_cited(kind: str, cites_lss: bool) -> None:
+    assert ("Mumford" in methods_text(facts(response_kind=kind))) is cites_lss
+
+
+def test_a_linear_method_cites_no_clip() -> None:
+    text = methods_text(facts(method="ridge"))
+    assert "Radford" not in text
+    assert "method ridge" in text
