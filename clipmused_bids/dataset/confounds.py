@@ -82,7 +82,7 @@ def read_confounds(run: Run, *, strategy: Strategy, n_scans: int) -> Confounds:
     if strategy == "none":
         return _none(n_scans, "none, as asked for")
     if run.confounds is None:
-        logger.warning("%s: no confounds file; responses are estimated without confounds.", run.label)
+        logger.debug("%s: no confounds file; responses are estimated without confounds.", run.label)
         return _none(n_scans, "no confounds file")
     table = _read(run.confounds, n_scans=n_scans)
     frame, is_old = rename_old_columns(table)

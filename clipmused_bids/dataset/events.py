@@ -259,7 +259,7 @@ def _trials(
 def _log(run: Run, trials: Trials) -> None:
     kinds = Counter(trials.nuisance_kind)
     without = kinds.get(WITHOUT_STIMULUS, 0)
-    logger.info(
+    logger.debug(
         "%s: %d rows: %d trials (%s), modelled besides: %s, left out: %s.%s",
         run.label,
         trials.n_rows,

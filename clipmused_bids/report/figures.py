@@ -25,8 +25,9 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     ----------
     columns : mapping of str to sequence of float
         Training history: one value for each epoch.
+        Values before training come first (epoch 0).
     best_epoch : int
-        Epoch whose weights were kept, from 1; marked by a line.
+        Epoch whose weights were kept; marked by a line.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     for place, (title, curves) in enumerate((("loss", losses), ("validation score", scores)), start=1):
         axes = figure.add_subplot(1, 2, place)
         for colour, (name, values) in zip((OUR_COLOUR, *OTHER_COLOURS) * 3, curves.items(), strict=False):
-            axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=name.replace("_", " "))
+            axes.plot(np.arange(len(values)), values, color=colour, label=name.replace("_", " "))
         axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
         axes.set(xlabel="epoch", title=title)
         if title == "loss" and curves:

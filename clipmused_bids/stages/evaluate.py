@@ -28,6 +28,7 @@ from clipmused_bids.stages.assemble import fit_standardization, open_responses, 
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decode import decode_participants, decoder_of
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.illustrate import draw_scores, write_methods
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
 from clipmused_bids.stages.train import train_group
@@ -80,6 +81,8 @@ def evaluate(
     write_scores(
         plan, tree, ours, regime=split.regime, baselines=baselines, verdicts=verdicts, ceilings=ceilings
     )
+    draw_scores(tree, ours)
+    write_methods(plan, tree, decoder_of(tree, plan.participants[0], model_label=label))
     table = comparison_table(ours, baselines, ceilings=ceilings, main=metric)
     logger.info("Scores of held-out trials (regime: %s):\n%s", split.regime, table)
     for _, text in verdicts:

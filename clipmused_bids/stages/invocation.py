@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -109,12 +110,34 @@ def _uses_stored_decoder(config: Config) -> bool:
 
 
 def _say_plan(plan: Plan) -> None:
-    n_trials = sum(plan.trials[run.key].n_trials for run in plan.runs)
+    """Log what was found and what becomes of every row of the events files."""
+    events = [plan.trials[run.key] for run in plan.runs]
+    excluded: Counter[str] = Counter()
+    for trials in events:
+        excluded.update(trials.excluded)
+    modelled = Counter(kind for trials in events for kind in trials.nuisance_kind)
     logger.info(
-        "%s: %d participant(s), %d run(s), %d trials; %s space; preset %s.",
-        " + ".join(plan.config.actions), len(plan.participants), len(plan.runs), n_trials,
-        f"common ({plan.runs[0].space})" if plan.common_space else "native", plan.preset,
+        "%s: %d participant(s), %d run(s), %s.",
+        " + ".join(plan.config.actions), len(plan.participants), len(plan.runs),
+        f"common space {plan.runs[0].space}" if plan.common_space else "native space",
     )  # fmt: skip
+    logger.info(
+        "Events: %d rows: %d in %d trials; modelled besides: %s; left out: %s.",
+        sum(trials.n_rows for trials in events),
+        sum(trials.n_rows_in_trials for trials in events),
+        sum(trials.n_trials for trials in events),
+        _counted(modelled),
+        _counted(excluded),
+    )
+    confounds = sum(run.confounds is None for run in plan.runs if run.image_kind == "bold")
+    if confounds and plan.config.inputs.confounds != "none":
+        logger.warning(
+            "%d of %d run(s) have no confounds file; none are removed there.", confounds, len(plan.runs)
+        )
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({n})" for name, n in counts.most_common()) or "nothing"
 
 
 def _catalogue(plan: Plan) -> Catalogue | None:

@@ -14,7 +14,7 @@ from clipmused_bids.dataset.events import read_events
 from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
 from clipmused_bids.dataset.spaces import is_common_space
-from clipmused_bids.errors import ClipMusedError, DatasetError
+from clipmused_bids.errors import ClipMusedError, DataError, DatasetError, MissingInputError
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.responses.estimate import choose_kind
 from clipmused_bids.stages.failures import Failures
@@ -99,14 +99,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         participants=asked,
         image_kind=None if image_kind == "auto" else image_kind,
     )
-    runs = find_runs(
-        config.bids_dir,
-        derivatives=derivatives,
-        selection=config.selection,
-        participants=asked,
-        image_kind=image_kind,
-        need_events=True,
-    )
+    runs = _runs_with_images(config, asked, derivatives, image_kind=image_kind, failures=failures)
     event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
     trials = _read_all_events(config, event_runs, selected={run.key for run in runs}, failures=failures)
     participants = failures.without_failed(asked)
@@ -127,6 +120,39 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         hyperparameters=config.hyperparameters(default_preset=preset),
         preset=preset,
     )
+
+
+def _runs_with_images(
+    config: Config,
+    asked: tuple[str, ...],
+    derivatives: tuple[Derivative, ...],
+    *,
+    image_kind: Literal["auto", "bold", "betas"],
+    failures: Failures,
+) -> tuple[Run, ...]:
+    """Find everyone's runs at once; where that fails, one by one, so that one participant does not stop the others."""
+
+    def found(participants: tuple[str, ...]) -> tuple[Run, ...]:
+        return find_runs(
+            config.bids_dir,
+            derivatives=derivatives,
+            selection=config.selection,
+            participants=participants,
+            image_kind=image_kind,
+            need_events=True,
+        )
+
+    try:
+        return found(asked)
+    except (DataError, MissingInputError):
+        if len(asked) == 1:
+            raise
+    runs: list[Run] = []
+    for participant in asked:
+        with failures.of_participant(participant):
+            runs += found((participant,))
+    failures.without_failed(asked)
+    return tuple(runs)
 
 
 def _all_runs_with_events(

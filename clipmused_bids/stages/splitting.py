@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from clipmused_bids.dataset.split_file import read_split, write_split
 from clipmused_bids.dataset.tensors import digest
 from clipmused_bids.errors import DatasetError, MissingInputError, UsageError
 from clipmused_bids.evaluation.split_design import SplitDesign
-from clipmused_bids.evaluation.splits import assign, make_split
+from clipmused_bids.evaluation.splits import assign, make_split, regime_of
 from clipmused_bids.records import Run, SetName, Split, Trials
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
@@ -51,7 +52,7 @@ def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
         logger.info("Split: %s, as stored.", tree.split)
         return read_split(tree.split)
     if asked != "auto" and not asked.startswith(("runs:", "column:")):
-        return _split_from_file(Path(asked))
+        return _with_regime(_split_from_file(Path(asked)), plan)
     _require_everyone(plan)
     return make_split(design_of(plan, catalogue, asked), rule=asked, seed=plan.config.random_seed)
 
@@ -146,6 +147,20 @@ def _split_from_file(path: Path) -> Split:
             hint="auto, runs:N, column:NAME, or a file with the columns of split.tsv",
         )
     return read_split(path)
+
+
+def _with_regime(split: Split, plan: Plan) -> Split:
+    """Tell the regime from the trials where a table made by hand does not state it."""
+    if split.regime:
+        return split
+    runs = [run for run in plan.event_runs for _ in range(plan.trials[run.key].n_trials)]
+    by_run = sets_of_runs(split, plan.event_runs, plan.trials)
+    sets = np.array([name for run in plan.event_runs for name in by_run[run.key]])
+    names = [name for run in plan.event_runs for name in plan.trials[run.key].stimulus_id]
+    _, stimulus = np.unique(np.array(names), return_inverse=True)
+    _, person = np.unique(np.array([run.participant for run in runs]), return_inverse=True)
+    regime = regime_of(stimulus, person, train=np.isin(sets, ["train", "val"]), test=sets == "test")
+    return replace(split, regime=regime)
 
 
 def _require_everyone(plan: Plan) -> None:

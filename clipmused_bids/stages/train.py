@@ -20,6 +20,7 @@ from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker
+from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.splitting import split_hash
@@ -104,6 +105,8 @@ def train_decoder(
         "stopped": history.stopped,
     }
     save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
+    if METHODS[method].deep:
+        draw_training(folder, history, participant=participant)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
 

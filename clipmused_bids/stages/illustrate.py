@@ -1,0 +1,58 @@
+"""Figures and methods text of a decoder, written into the output tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from clipmused_bids import __version__
+from clipmused_bids.config import as_tables
+from clipmused_bids.dataset.atomic import write_bytes
+from clipmused_bids.dataset.documents import write_text
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.weights import StoredModel
+from clipmused_bids.evaluation.metrics import per_label
+from clipmused_bids.records import History
+from clipmused_bids.report.figures import label_scores, training_curves
+from clipmused_bids.report.methods_text import MethodsFacts, methods_text
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.scoring import Scored
+
+
+def draw_training(folder: Path, history: History, *, participant: str | None) -> None:
+    """Draw the training curves of a decoder beside its weights; of the first one where several are averaged."""
+    member = history.columns.get("member")
+    rows = [k for k in range(len(history.columns["loss"])) if member is None or member[k] == member[0]]
+    columns = {name: [values[k] for k in rows] for name, values in history.columns.items()}
+    name = "history.svg" if participant is None else f"sub-{participant}_history.svg"
+    write_bytes(folder / name, training_curves(columns, best_epoch=history.best_epoch))
+
+
+def draw_scores(tree: OutputTree, scored: Scored) -> None:
+    """Draw each participant's average precision of each label."""
+    people = np.array(scored.participant)
+    for participant in sorted(set(scored.participant)):
+        rows = people == participant
+        of_labels = per_label(scored.labels[rows], scored.probabilities[rows], label_names=scored.label_names)
+        svg = label_scores(
+            [one.label for one in of_labels],
+            np.array([one.average_precision for one in of_labels]),
+            np.array([one.floor for one in of_labels]),
+            title=f"sub-{participant}, {scored.method}",
+        )
+        write_bytes(tree.figures(participant) / f"sub-{participant}_desc-{scored.label}_labels.svg", svg)
+
+
+def write_methods(plan: Plan, tree: OutputTree, model: StoredModel) -> None:
+    """Write the methods text of the decoder, with its numbers and what to cite."""
+    facts = MethodsFacts(
+        version=__version__,
+        n_participants=len(plan.participants),
+        n_runs=len(plan.runs),
+        n_trials=sum(plan.trials[run.key].n_trials for run in plan.runs),
+        response_kind=plan.kind,
+        responses=as_tables(plan.hyperparameters.responses),
+        config=model.config,
+    )
+    write_text(tree.citation, methods_text(facts))
