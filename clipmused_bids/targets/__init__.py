@@ -1,0 +1,1 @@
+"""Stimuli to CLIP features and similarity matrices."""

@@ -1,0 +1,213 @@
+"""CLIP models through open_clip: both image levels in one pass, and sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.targets.weights import WeightSource, find_weights
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_log = logging.getLogger(__name__)
+# Image towers whose tokens are image patches throughout: open_clip's own, and those it takes from timm.
+_VIT_TOWERS = frozenset({"VisionTransformer", "Eva"})
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A CLIP model ready for use.
+
+    Parameters
+    ----------
+    name : str
+        As asked for: ``demo``, ``ViT-B-16``, ...
+    network : torch.nn.Module
+        In evaluation mode, on ``device``, float32.
+    preprocess, tokenize : callable
+        Image to tensor (3, height, width); sentences to token ids (n, context).
+    device : str
+    weights_hash : str
+        SHA-256 over names, shapes and values of all weights; the file format does not matter.
+    n_patches, patch_width, embedding_width : int
+        Shape of the low level (patches x width) and width of the high level.
+    """
+
+    name: str
+    network: torch.nn.Module
+    preprocess: Callable[[Image], torch.Tensor]
+    tokenize: Callable[[list[str]], torch.Tensor]
+    device: str
+    weights_hash: str
+    n_patches: int
+    patch_width: int
+    embedding_width: int
+
+
+def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") -> ClipModel:
+    """Load a CLIP model from this machine; nothing is downloaded.
+
+    Parameters
+    ----------
+    model : str
+        ``demo`` (ships with the package), an open_clip model name, or ``local-dir:FOLDER``.
+    weights : str, optional
+        A folder in open_clip's local-dir form (its configuration wins over ``model``), a ``.safetensors``
+        file, or a pretrained tag that is in the download cache; ``openai`` by default.
+    device : str
+
+    Raises
+    ------
+    UsageError
+        If the model is unknown or its image tower has no patch tokens (ResNet and the like).
+    MissingInputError
+        If the weights are not here; the hint holds the commands that fetch them.
+    DataError
+        If the weights cannot be read or do not fit the model.
+
+    References
+    ----------
+    Radford et al. 2021, arXiv 2103.00020; open_clip, doi:10.5281/zenodo.5143773.
+    """
+    source = find_weights(model, weights=weights)
+    _refuse_other_towers(model, source)
+    network, preprocess, tokenize = _create(source, device=device)
+    n_patches, patch_width, embedding_width = _shape(network, preprocess, device=device)
+    _log.info("CLIP %s: %d patches x %d, embedding %d", model, n_patches, patch_width, embedding_width)
+    return ClipModel(
+        name=model,
+        network=network,
+        preprocess=preprocess,
+        tokenize=tokenize,
+        device=device,
+        weights_hash=weights_hash(network),
+        n_patches=n_patches,
+        patch_width=patch_width,
+        embedding_width=embedding_width,
+    )
+
+
+def encode_images(
+    model: ClipModel, images: Iterable[Image], *, batch_size: int = 32
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Encode images at both levels, from one pass over each.
+
+    Parameters
+    ----------
+    model : ClipModel
+    images : iterable of PIL images
+        Read as they are needed, ``batch_size`` at a time.
+    batch_size : int
+
+    Returns
+    -------
+    low : ndarray of shape (n, n_patches * patch_width)
+        Patch tokens after the first transformer block, raw, patch by patch; without the class token.
+    high : ndarray of shape (n, embedding_width)
+        Image embeddings of the last layer, raw.
+
+    References
+    ----------
+    f_llv and f_hlv of Zhou, Du, Wang, He 2024, arXiv 2402.08994, section 3.2.
+    """
+    low: list[NDArray[np.float32]] = [np.zeros((0, model.n_patches * model.patch_width), dtype=np.float32)]
+    high: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
+    for batch in _batches(images, size=batch_size):
+        pixels = torch.stack([model.preprocess(image.convert("RGB")) for image in batch]).to(model.device)
+        tokens, embedding = _both_levels(model.network, pixels)
+        low.append(tokens.flatten(1).float().cpu().numpy())
+        high.append(embedding.float().cpu().numpy())
+    return np.concatenate(low), np.concatenate(high)
+
+
+def encode_texts(model: ClipModel, texts: Sequence[str], *, batch_size: int = 256) -> NDArray[np.float32]:
+    """Encode sentences.
+
+    Returns
+    -------
+    ndarray of shape (n, embedding_width)
+        Text embeddings of the last layer, raw.
+    """
+    encoded: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
+    network: Any = model.network
+    for batch in _batches(texts, size=batch_size):
+        with torch.inference_mode():
+            embedding = network.encode_text(model.tokenize(list(batch)).to(model.device))
+        encoded.append(embedding.float().cpu().numpy())
+    return np.concatenate(encoded)
+
+
+def weights_hash(network: torch.nn.Module) -> str:
+    """SHA-256 over all weights, one tensor at a time, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _both_levels(network: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.inference_mode():
+        out = network.visual.forward_intermediates(pixels, indices=[0], output_fmt="NLC")
+    return out["image_intermediates"][0], out["image_features"]
+
+
+def _create(source: WeightSource, *, device: str) -> tuple[torch.nn.Module, Any, Any]:
+    import open_clip
+
+    file = None if source.file is None else str(source.file)
+    try:
+        network, preprocess = open_clip.create_model_from_pretrained(
+            source.name, pretrained=file, device=device, **source.options
+        )
+        tokenize = open_clip.get_tokenizer(source.name)
+    except Exception as error:  # open_clip passes on whatever the readers of a damaged file raise
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"CLIP weights {file or source.name}: cannot be loaded ({reason}).",
+            hint="fetch them again, or name the model they belong to with --clip-model",
+        ) from error
+    return network.eval().requires_grad_(False), preprocess, tokenize
+
+
+def _refuse_other_towers(model: str, source: WeightSource) -> None:
+    import open_clip
+
+    vision = (open_clip.get_model_config(source.name) or {}).get("vision_cfg", {})
+    tower = vision.get("timm_model_name") or ("ResNet" if isinstance(vision.get("layers"), list) else "")
+    if tower and not tower.startswith(("vit", "eva", "naflexvit")):
+        raise UsageError(
+            f"--clip-model {model}: its image tower ({tower}) is not a vision transformer; the low-level "
+            "targets are the patch tokens of a transformer's first block.",
+            hint="for example --clip-model ViT-B-16",
+        )
+
+
+def _shape(network: Any, preprocess: Any, *, device: str) -> tuple[int, int, int]:
+    from PIL import Image
+
+    tower = getattr(network.visual, "trunk", network.visual)
+    if type(tower).__name__ not in _VIT_TOWERS:
+        raise UsageError(
+            f"the image tower {type(tower).__name__} has no patch tokens.",
+            hint="for example --clip-model ViT-B-16",
+        )
+    pixels = preprocess(Image.new("RGB", (64, 64)))[None].to(device)
+    tokens, embedding = _both_levels(network, pixels)
+    return int(tokens.shape[1]), int(tokens.shape[2]), int(embedding.shape[1])
+
+
+def _batches(items: Iterable[Any], *, size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
