@@ -16,6 +16,7 @@ from clipmused_bids.records import BoolArray, FloatArray, IntArray, Score
 
 Kind = Literal["other people", "other stimuli"]
 SMALLEST_STRATUM = 10  # stimuli
+FEWEST_STIMULI = 20
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def stimulus_difference(
     Returns
     -------
     Interval
-        Percentiles; ``mean`` is the difference with equal weights.
+        Percentiles; ``mean`` is the difference with equal weights. Without bounds where there are fewer than
+        20 stimuli: conditions of a block design are no sample of stimuli.
 
     References
     ----------
@@ -166,6 +168,8 @@ def stimulus_difference(
     overall = scored.mean(axis=0)
     tails = (1 - confidence) / 2
     low, high = np.quantile(overall[1:], [tails, 1 - tails])
+    if len(stratum) < FEWEST_STIMULI:
+        low = high = float("nan")
     return Interval(float(overall[0]), float(low), float(high), len(stratum), "other stimuli")
 
 

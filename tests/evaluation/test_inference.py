@@ -122,7 +122,9 @@ class TestStimuli:
         # Ten copies of the same trials are no new stimuli: the interval stays as wide.
         world = self.world(np.random.default_rng(3), n_people=1)
         copies = tuple(np.tile(x, (10, 1)) for x in world[:3])
-        many = (*copies, world[3] * 10, [str(k) for k in range(10) for _ in range(150)])
+        people = [str(k) for k in range(10) for _ in range(150)]
+        order = np.random.default_rng(0).permutation(1500)
+        many = (*(x[order] for x in copies), [(world[3] * 10)[i] for i in order], [people[i] for i in order])
         one, ten = self.difference(world), self.difference(many)
         assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=1e-6)
 
@@ -135,6 +137,12 @@ class TestStimuli:
         world = self.world(np.random.default_rng(5))
         found = self.difference((np.zeros_like(world[0]), *world[1:]), n_resamples=5)
         assert np.isnan([found.mean, found.low, found.high]).all()
+
+    @pytest.mark.parametrize(("n", "bounded"), [(19, False), (20, True)])
+    def test_few_stimuli_give_a_mean_without_bounds(self, n, bounded):
+        found = self.difference(self.world(np.random.default_rng(8), n=n), n_resamples=20)
+        assert np.isfinite(found.mean)
+        assert np.isfinite([found.low, found.high]).all() == bounded
 
     def test_same_seed_same_interval(self):
         world = self.world(np.random.default_rng(6))

@@ -187,6 +187,11 @@ class TestThresholds:
         cuts = np.linspace(0.2, 0.8, 6)
         f1 = by_name(score(labels, probabilities, single_label=False, thresholds=cuts))["F1"]
         assert f1.value == pytest.approx(sk.f1_score(labels, probabilities >= cuts, average="macro"))
+        labels[:, 1] = 0  # not scored, and neither is its cut
+        rest = np.array([0, 2, 3, 4, 5])
+        f1 = by_name(score(labels, probabilities, single_label=False, thresholds=cuts))["F1"]
+        expected = sk.f1_score(labels[:, rest], probabilities[:, rest] >= cuts[rest], average="macro")
+        assert f1.value == pytest.approx(expected)
         everything = np.zeros(6)
         blind = by_name(score(labels, probabilities, single_label=False, thresholds=everything))["F1"]
         assert blind.value == pytest.approx(f1.floor)

@@ -313,6 +313,18 @@ class TestColumn:
         assert split.regime == "unseen participant and unseen stimuli"
 
 
+@pytest.mark.parametrize("other", ["train", "val"])
+def test_one_stimulus_seen_in_training_or_validation_is_a_seen_stimulus(designs, other):
+    plain = designs.skeleton([designs.images("a", 120, 2)])
+    number = np.array([int(s[1:]) for s in plain.stimulus_id])
+    column = np.where(number < 60, "train", np.where(number < 90, "val", "test"))
+    clean = replace(plain, column=tuple(column.tolist()))
+    assert make_split(clean, seed=0).regime == "unseen stimuli"
+    column[np.flatnonzero(column == "test")[0]] = other
+    seen = replace(plain, column=tuple(column.tolist()))
+    assert make_split(seen, seed=0).regime == "unseen trials of seen stimuli"
+
+
 class TestNamedRuns:
     def test_hold_out_these_runs_and_validate_on_the_one_before(self, designs):
         design = designs.haxby()
