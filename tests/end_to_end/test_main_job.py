@@ -1,0 +1,221 @@
+"""Train, decode and evaluate through the command, then look at what it left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+from sklearn.metrics import average_precision_score
+
+from tests.end_to_end.conftest import Command
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def predictions(out: Path, label: str = "clipmused") -> pd.DataFrame:
+    tables = [
+        pd.read_csv(path, sep="\t", na_values="n/a").assign(participant=path.name.split("_")[0])
+        for path in sorted(out.glob(f"sub-*/func/*_desc-{label}_predictions.tsv"))
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_every_output_of_the_tree_is_there(trained: Path) -> None:
+    expected = [
+        "dataset_description.json", "README.md", ".bidsignore", "descriptions.tsv", "participants.tsv", "split.tsv",
+        "logs/CITATION.md", "stimuli/stimuli.tsv", "models/clipmused/model.safetensors", "models/clipmused/config.json",
+        "models/clipmused/history.tsv", "models/clipmused/README.md", "models/clipmused/history.svg",
+        "models/clipmused+ridge/sub-01_model.safetensors", "group_desc-clipmused_metrics.tsv",
+        "group_desc-clipmused_metrics.json", "sub-01/figures/sub-01_desc-clipmused_labels.svg",
+    ]  # fmt: skip
+    assert [name for name in expected if not (trained / name).is_file()] == []
+    assert len(list(trained.glob("sub-*/func/*_desc-lss_responses.safetensors"))) == 6
+    assert list(trained.glob("stimuli/desc-demo_embeddings/*.safetensors"))
+    assert not list(trained.rglob("*.tmp")), "a temporary file was left"
+
+
+def test_the_validator_finds_no_error(trained: Path, study: Path) -> None:
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    for dataset in (study, trained):
+        done = subprocess.run([validator, dataset, "--json"], capture_output=True, text=True, check=False)
+        issues = json.loads(done.stdout)["issues"]["issues"]
+        assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+def test_the_input_is_untouched(study: Path, trained: Path) -> None:
+    assert not [
+        path for path in study.rglob("*") if path.stat().st_mtime > (trained / "split.tsv").stat().st_mtime
+    ]
+
+
+def test_reported_scores_are_those_of_the_written_predictions(study: Path, trained: Path) -> None:
+    table = predictions(trained)
+    stimuli = pd.read_csv(study / "stimuli" / "stimuli.tsv", sep="\t").set_index("stimulus_id")
+    columns = [name for name in table if name.startswith("prob_")]
+    test = table[table["set"] == "test"]
+    metrics = pd.read_csv(trained / "group_desc-clipmused_metrics.tsv", sep="\t")
+    for participant, rows in test.groupby("participant"):
+        truth = stimuli.loc[rows["stimulus_id"], [name.removeprefix("prob_") for name in columns]].to_numpy()
+        scorable = (truth.sum(axis=0) > 0) & (truth.sum(axis=0) < len(truth))
+        expected = np.mean(
+            [average_precision_score(truth[:, c], rows[columns[c]]) for c in np.flatnonzero(scorable)]
+        )
+        chosen = metrics[
+            (metrics["participant_id"] == participant)
+            & (metrics["metric"] == "mAP")
+            & (metrics["averaging"] == "single trials")
+        ]
+        assert chosen["value"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_test_stimuli_are_unseen(trained: Path) -> None:
+    split = pd.read_csv(trained / "split.tsv", sep="\t")
+    held = set(split[split["set"] == "test"]["stimulus_id"])
+    seen = set(split[split["set"].isin(["train", "val"])]["stimulus_id"])
+    assert held
+    assert not held & seen
+
+
+def test_the_same_command_again_reuses_everything(
+    study: Path, trained: Path, quick: Path, command: Command
+) -> None:
+    before = contents(trained / "models") | contents(trained / "sub-01")
+    done = command(study, trained, "group", "--clip-model", "demo", "--config-file", quick)
+    assert done.returncode == 0, done.stderr
+    assert "0 run(s) estimated, 6 reused" in done.stderr
+    assert "decoder clipmused reused" in done.stderr
+    assert "0 of 102 images" in done.stderr
+    assert contents(trained / "models") | contents(trained / "sub-01") == before
+
+
+def test_another_configuration_is_refused_by_name(
+    study: Path, trained: Path, quick: Path, command: Command
+) -> None:
+    done = command(
+        study, trained, "group", "--train", "--clip-model", "demo", "--config-file", quick, "--random-seed", 5
+    )
+    assert done.returncode == 73
+    assert "random_seed" in done.stderr
+    assert "--overwrite" in done.stderr
+
+
+def test_a_moved_output_folder_decodes_the_same(
+    study: Path, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "elsewhere" / "results"))
+    before = contents(moved / "sub-02" / "func")
+    for path in moved.glob("sub-*/func/*_desc-clipmused_predictions.*"):
+        path.unlink()
+    done = command(study, moved, "participant", "--decode", "--participant-label", "02")
+    assert done.returncode == 0, done.stderr
+    after = contents(moved / "sub-02" / "func")
+    assert {n: h for n, h in after.items() if "desc-clipmused_predictions.tsv" in n} == {
+        n: h for n, h in before.items() if "desc-clipmused_predictions.tsv" in n
+    }
+    assert not list(moved.glob("sub-01/func/*_desc-clipmused_predictions.tsv")), "only sub-02 was asked for"
+
+
+def test_labels_do_not_reach_predictions(
+    own_study: Path, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    """Other labels and other pictures of the test stimuli: the same predictions."""
+    moved = Path(shutil.copytree(trained, tmp_path / "results"))
+    table = pd.read_csv(own_study / "stimuli" / "stimuli.tsv", sep="\t", dtype=str)
+    table.iloc[:, 5:] = table.iloc[::-1, 5:].to_numpy()
+    table.to_csv(own_study / "stimuli" / "stimuli.tsv", sep="\t", index=False)
+    before = predictions(trained)
+    for path in moved.glob("sub-*/func/*_predictions.tsv"):
+        path.unlink()
+    done = command(own_study, moved, "participant", "--decode")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(predictions(moved), before)
+
+
+def test_equal_seeds_give_equal_weights(
+    study: Path, trained: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    done = command(
+        study, tmp_path / "again", "group", "--train", "--clip-model", "demo", "--config-file", quick,
+        "-w", tmp_path / "scratch",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first = load_file(trained / "models" / "clipmused" / "model.safetensors")
+    second = load_file(tmp_path / "again" / "models" / "clipmused" / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    assert list((tmp_path / "scratch").iterdir()) == [], "the scratch folder was not emptied"
+
+
+def test_own_decoders_of_participants(study: Path, quick: Path, command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = command(
+        study, out, "participant", "--train", "--decode", "--evaluate", "--participant-label", "01",
+        "--clip-model", "demo", "--config-file", quick,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (out / "models" / "clipmused" / "sub-01_model.safetensors").is_file()
+    assert not (out / "models" / "clipmused" / "model.safetensors").exists()
+    table = predictions(out)
+    assert set(table["participant"]) == {"sub-01"}
+    # The split is made from everyone's events, so this job divides the trials as a group job would.
+    split = pd.read_csv(out / "split.tsv", sep="\t")
+    assert set(split["participant_id"]) == {"sub-01", "sub-02"}
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--clip-model", "ViT-B-32"), "clip_model"),
+        (("--response", "window"), "kind"),
+        (("--confounds", "none"), "confounds"),
+    ],
+)
+def test_another_setting_than_the_decoders_is_refused_by_name(
+    study: Path, trained: Path, command: Command, words: tuple[str, ...], named: str
+) -> None:
+    done = command(study, trained, "participant", "--decode", *words)
+    assert done.returncode == 65, done.stderr
+    assert named in done.stderr
+    assert "demo" in done.stderr or named != "clip_model"
+
+
+def test_another_mask_is_refused(study: Path, trained: Path, command: Command) -> None:
+    mask = next((study / "derivatives").rglob("sub-01*_desc-brain_mask.nii.gz"))
+    done = command(study, trained, "participant", "--decode", "--participant-label", "01", "--mask", mask)
+    assert done.returncode == 65, done.stderr
+    assert "mask" in done.stderr
+
+
+def test_other_labels_are_refused(study: Path, trained: Path, command: Command, tmp_path: Path) -> None:
+    table = pd.read_csv(study / "stimuli" / "stimuli.tsv", sep="\t")
+    other = tmp_path / "labels.tsv"
+    names = [column for column in table if set(table[column].astype(str)) <= {"0", "1"}]
+    table[["stimulus_id", *names[:3]]].to_csv(other, sep="\t", index=False)
+    done = command(study, trained, "participant", "--decode", "--labels", other)
+    assert done.returncode == 65, done.stderr
+    assert "label_names" in done.stderr
+
+
+def test_a_stranger_is_refused(own_study: Path, trained: Path, command: Command) -> None:
+    for folder in (own_study, own_study / "derivatives" / "fmriprep"):
+        shutil.copytree(folder / "sub-02", folder / "sub-03")
+        for path in sorted((folder / "sub-03").rglob("sub-02*")):
+            path.rename(path.with_name(path.name.replace("sub-02", "sub-03")))
+    done = command(own_study, trained, "participant", "--decode", "--participant-label", "03")
+    assert done.returncode == 66, done.stderr
+    assert "sub-01, sub-02" in done.stderr

@@ -1,0 +1,48 @@
+"""The command on real BOLD and real responses; figures to compare with stand in the data's own README."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.end_to_end.conftest import Command
+
+DATA = os.environ.get("CLIPMUSED_TEST_DATA")
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(DATA is None, reason="CLIPMUSED_TEST_DATA is not set"),
+]
+
+
+def top1(out: Path, label: str) -> pd.Series:
+    metrics = pd.read_csv(out / f"group_desc-{label}_metrics.tsv", sep="\t")
+    chosen = metrics[(metrics["metric"] == "top1") & (metrics["averaging"] == "single trials")]
+    return chosen.set_index("participant_id")["value"]
+
+
+def test_haxby_decodes_without_images(quick: Path, command: Command, tmp_path: Path) -> None:
+    """Raw ``run-01`` and derivative ``run-1``; no images, so text guides the high level and nothing the low one."""
+    done = command(
+        Path(str(DATA)) / "haxby1", tmp_path, "group", "--split", "runs:12", "--clip-model", "demo",
+        "--config-file", quick,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "high level from text; low level off" in done.stderr
+    assert "knows simulated scenes only" in done.stderr
+    assert top1(tmp_path, "clipmused+ridge")["sub-1"] >= 0.5  # chance 0.125, reference 0.69 over all runs
+    table = pd.read_csv(tmp_path / "split.tsv", sep="\t")
+    assert set(table[table["set"] == "test"]["run"]) == {"sub-1_task-objectviewing_run-12"}
+
+
+def test_raider_trains_five_people_in_native_space(quick: Path, command: Command, tmp_path: Path) -> None:
+    done = command(
+        Path(str(DATA)) / "raider5", tmp_path, "group", "--response", "betas", "--split", "runs:8",
+        "--clip-model", "demo", "--config-file", quick,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "native space" in done.stderr
+    assert len(list(tmp_path.glob("sub-*/func/*_desc-betas_responses.safetensors"))) == 40
+    assert top1(tmp_path, "clipmused")["group"] > 0.3  # chance 0.143
