@@ -1,0 +1,1 @@
+"""A generator with a known answer: scenes, brains, and the dataset they leave."""

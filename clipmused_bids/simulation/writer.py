@@ -1,0 +1,292 @@
+"""A simulated study as a BIDS dataset: raw data, stimuli, an fMRIPrep-named derivative, and the truth.
+
+The truth lies in ``sourcedata/simulation``, which no analysis reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmused_bids import __version__
+from clipmused_bids.errors import CannotCreateError
+from clipmused_bids.simulation.anatomy import REGION_NAMES, Anatomy, smooth_fields
+from clipmused_bids.simulation.files import write_bytes, write_json, write_nifti, write_png, write_tsv
+from clipmused_bids.simulation.parameters import SimulationParameters
+from clipmused_bids.simulation.scenes import CATEGORIES, captions
+from clipmused_bids.simulation.study import (
+    SimulatedParticipant,
+    SimulatedRun,
+    Study,
+    make_participant,
+    make_study,
+)
+
+_log = logging.getLogger(__name__)
+_BIDS_VERSION = "1.10.0"
+_TASK = "scenes"
+# Arbitrary units of a voxel at rest, in steps of which 1 % signal change is 100.
+_BASELINE = 10_000
+_README = """# Simulated scenes
+
+Nobody was scanned. {n_participants} simulated participants saw procedural scenes ({n_trials} trials each, {n_shared}
+stimuli seen by all, {n_repeats} times each); seed {seed}. Early areas follow local image energy, late areas the
+meaning of the scenes. The raw images equal the preprocessed ones: the simulator moves no voxels, only signals.
+`sourcedata/simulation` holds the answer: parameters, true noise ceilings, and the score of the best possible decoder.
+"""
+
+
+def write_dataset(root: Path, parameters: SimulationParameters) -> Study:
+    """Simulate a study and write it.
+
+    Parameters
+    ----------
+    root : Path
+        An empty or new folder.
+    parameters : SimulationParameters
+
+    Raises
+    ------
+    CannotCreateError
+        If the folder holds anything, or cannot be written.
+    """
+    try:
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise CannotCreateError(f"{root}: exists and is not empty.", hint="name a new folder")
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreateError(f"{root}: {error.strerror}.") from error
+    study = make_study(parameters)
+    _write_top(root, parameters)
+    _write_stimuli(root / "stimuli", study)
+    derivative = root / "derivatives" / "fmriprep"
+    _write_derivative_top(derivative)
+    truth: dict[str, Any] = {}
+    for number in range(parameters.n_participants):
+        label = participant_label(number)
+        participant = make_participant(study, number)
+        _write_raw(root, participant, label=label, parameters=parameters)
+        _write_derivative(derivative, participant, label=label, parameters=parameters)
+        truth[label] = _write_voxels(root, participant, label=label)
+        _log.info("sub-%s written: %s", label, truth[label])
+    _write_truth(root, study, truth)
+    return study
+
+
+def participant_label(number: int) -> str:
+    """Label of participant ``number`` (from 0): ``01``."""
+    return f"{number + 1:02d}"
+
+
+def stimulus_name(number: int) -> str:
+    """Identifier of a stimulus (from 0): ``stim-0001``."""
+    return f"stim-{number + 1:04d}"
+
+
+def _write_top(root: Path, parameters: SimulationParameters) -> None:
+    generated = {"Name": "clipmused-bids simulator", "Version": __version__}
+    write_json(
+        root / "dataset_description.json",
+        {
+            "Name": "Simulated scenes",
+            "BIDSVersion": _BIDS_VERSION,
+            "DatasetType": "raw",
+            "License": "CC0",
+            "Authors": ["The clipmused-bids developers"],
+            "GeneratedBy": [generated],
+        },
+    )
+    write_bytes(root / "README.md", _README.format(**asdict(parameters)).encode())
+    labels = [f"sub-{participant_label(k)}" for k in range(parameters.n_participants)]
+    write_tsv(root / "participants.tsv", {"participant_id": labels})
+    write_json(
+        root / f"task-{_TASK}_bold.json",
+        {
+            "TaskName": _TASK,
+            "RepetitionTime": parameters.repetition_time,
+            "Instructions": "Look at the pictures.",
+        },
+    )
+    write_json(
+        root / f"task-{_TASK}_events.json",
+        {
+            "trial_type": {"Description": "Kind of event", "Levels": {"scene": "A picture of a scene"}},
+            "stim_id": {"Description": "Row of stimuli/stimuli.tsv"},
+            "stim_file": {"Description": "Picture, relative to the stimuli folder"},
+        },
+    )
+
+
+def _write_stimuli(folder: Path, study: Study) -> None:
+    numbers = range(len(study.stimuli.scene))
+    scenes = [study.bank.scenes[k] for k in study.stimuli.scene]
+    sentences = [captions(scene) for scene in scenes]
+    for number, scene in zip(numbers, study.stimuli.scene, strict=True):
+        write_png(folder / _picture(number), study.bank.images[scene])
+    labels = study.bank.labels[study.stimuli.scene]
+    table: dict[str, Any] = {
+        "stimulus_id": [stimulus_name(k) for k in numbers],
+        "type": ["image" for _ in numbers],
+        "filename": [_picture(k) for k in numbers],
+        "present": ["true" for _ in numbers],
+        "description": [several[0] for several in sentences],
+    }
+    write_tsv(folder / "stimuli.tsv", table | {name: labels[:, c] for c, name in enumerate(CATEGORIES)})
+    described = {
+        "description": {"Description": "What the picture shows, in a sentence"},
+        **{
+            name: {"Description": f"Whether the picture shows a {name} (1) or not (0)"} for name in CATEGORIES
+        },
+    }
+    write_json(folder / "stimuli.json", described)
+    rows = [
+        (stimulus_name(k), sentence)
+        for k, several in zip(numbers, sentences, strict=True)
+        for sentence in several
+    ]
+    write_tsv(folder / "captions.tsv", {"stimulus_id": [r[0] for r in rows], "caption": [r[1] for r in rows]})
+
+
+def _picture(number: int) -> str:
+    return f"{stimulus_name(number)}_image.png"
+
+
+def _write_raw(
+    root: Path, participant: SimulatedParticipant, *, label: str, parameters: SimulationParameters
+) -> None:
+    anatomy = participant.brain.anatomy
+    for number, run in enumerate(participant.runs, start=1):
+        stem = root / f"sub-{label}" / "func" / f"sub-{label}_task-{_TASK}_run-{number:02d}"
+        write_nifti(
+            Path(f"{stem}_bold.nii.gz"),
+            _volume(run, anatomy),
+            grid=anatomy.grid,
+            repetition_time=parameters.repetition_time,
+            template=False,
+        )
+        shown = run.schedule.stimulus.tolist()
+        write_tsv(
+            Path(f"{stem}_events.tsv"),
+            {
+                "onset": run.schedule.onset,
+                "duration": [parameters.duration] * len(shown),
+                "trial_type": ["scene"] * len(shown),
+                "stim_file": [_picture(k) for k in shown],
+                "stim_id": [stimulus_name(k) for k in shown],
+            },
+        )
+
+
+def _write_derivative_top(folder: Path) -> None:
+    write_json(
+        folder / "dataset_description.json",
+        {
+            "Name": "Simulated scenes, as fMRIPrep would name them",
+            "BIDSVersion": _BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "clipmused-bids simulator", "Version": __version__}],
+        },
+    )
+    # As fMRIPrep does: BIDS has no confounds files yet.
+    write_bytes(folder / ".bidsignore", b"*_timeseries.*\n")
+    lookup = {"index": range(1, len(REGION_NAMES) + 1), "name": REGION_NAMES}
+    write_tsv(folder / "desc-regions_dseg.tsv", lookup)
+
+
+def _write_derivative(
+    folder: Path, participant: SimulatedParticipant, *, label: str, parameters: SimulationParameters
+) -> None:
+    anatomy = participant.brain.anatomy
+    template = not parameters.native
+    space = "MNI152NLin2009cAsym" if template else "T1w"
+    regions = folder / f"sub-{label}" / "anat" / f"sub-{label}_space-{space}_desc-regions_dseg.nii.gz"
+    write_nifti(regions, anatomy.dseg(), grid=anatomy.grid, template=template)
+    sidecar = {
+        "TaskName": _TASK,
+        "RepetitionTime": parameters.repetition_time,
+        "StartTime": parameters.start_time,
+        "SliceTimingCorrected": True,
+        "SkullStripped": False,
+    }
+    for number, run in enumerate(participant.runs, start=1):
+        stem = f"sub-{label}_task-{_TASK}_run-{number:02d}"
+        func = folder / f"sub-{label}" / "func"
+        bold = func / f"{stem}_space-{space}_desc-preproc_bold.nii.gz"
+        write_nifti(
+            bold,
+            _volume(run, anatomy),
+            grid=anatomy.grid,
+            repetition_time=parameters.repetition_time,
+            template=template,
+        )
+        sources = [f"bids:raw:sub-{label}/func/{stem}_bold.nii.gz"]
+        write_json(bold.with_name(bold.name.replace(".nii.gz", ".json")), sidecar | {"Sources": sources})
+        mask = func / f"{stem}_space-{space}_desc-brain_mask.nii.gz"
+        write_nifti(mask, anatomy.mask.astype(np.uint8), grid=anatomy.grid, template=template)
+        write_json(
+            mask.with_name(mask.name.replace(".nii.gz", ".json")), {"Type": "Brain", "Sources": sources}
+        )
+        write_tsv(func / f"{stem}_desc-confounds_timeseries.tsv", run.confounds)
+        write_json(func / f"{stem}_desc-confounds_timeseries.json", _confounds_sidecar(run))
+
+
+def _confounds_sidecar(run: SimulatedRun) -> dict[str, Any]:
+    components = [name for name in run.confounds if name.startswith("a_comp_cor")]
+    return {
+        name: {
+            "Method": "aCompCor",
+            "Mask": "combined",
+            "Retained": True,
+            "VarianceExplained": 1 / len(components),
+        }
+        for name in components
+    }
+
+
+def _volume(run: SimulatedRun, anatomy: Anatomy) -> NDArray[np.int16]:
+    """Percent signal change around a baseline that differs from voxel to voxel, as integers on the grid."""
+    rng = np.random.default_rng(60)
+    tissue = smooth_fields(anatomy.place, n_fields=1, length=30.0, rng=rng)[:, 0]
+    baseline = _BASELINE * (1 + 0.15 * np.tanh(tissue))
+    values = np.clip(np.round(baseline * (1 + run.series / 100)), 1, np.iinfo(np.int16).max)
+    volume = np.zeros((*anatomy.grid.shape, len(values)), dtype=np.int16)
+    volume[anatomy.mask] = values.T
+    return volume
+
+
+def _write_voxels(root: Path, participant: SimulatedParticipant, *, label: str) -> dict[str, Any]:
+    anatomy, truth = participant.brain.anatomy, participant.truth
+    index = np.argwhere(anatomy.mask)
+    names = [REGION_NAMES[k] if k >= 0 else "n/a" for k in anatomy.region]
+    write_tsv(
+        root / "sourcedata" / "simulation" / f"sub-{label}_voxels.tsv",
+        {
+            **{axis: index[:, k] for k, axis in enumerate("ijk")},
+            "region": names,
+            "ncsnr": truth.ncsnr,
+            "noise_ceiling": truth.noise_ceiling,
+        },
+    )
+    responsive = anatomy.region >= 0
+    return {
+        "n_voxels": len(index),
+        "n_voxels_in_regions": int(responsive.sum()),
+        "median_ncsnr": round(float(np.median(truth.ncsnr[responsive])), 4),
+        "median_noise_ceiling": round(float(np.median(truth.noise_ceiling[responsive])), 4),
+        "oracle_map_single_trials": truth.oracle_single,
+        "oracle_map_repeats_averaged": truth.oracle_averaged,
+    }
+
+
+def _write_truth(root: Path, study: Study, participants: dict[str, Any]) -> None:
+    content = {
+        "parameters": asdict(study.parameters),
+        "shared_stimuli": [stimulus_name(int(k)) for k in study.stimuli.shared],
+        "participants": participants,
+    }
+    write_json(root / "sourcedata" / "simulation" / "truth.json", content)
