@@ -1,0 +1,1 @@
+"""CLIP-MUSED as torch modules: patches, subject tokens, transformer blocks, losses."""

@@ -1,0 +1,96 @@
+"""What a decoder costs: parameters, operations, memory; measured without computing anything (meta tensors)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from clipmused_bids.decoder.model import ClipMused
+from clipmused_bids.decoder.readout import FixedReadout
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one training step.
+
+    Parameters
+    ----------
+    shared, per_participant : int, tuple of int
+        Parameters that all participants share, and that each participant adds.
+    forward_flops, step_flops : int
+        Floating-point operations (a multiply-add counts two) of a forward pass, and of forward and backward.
+    state_bytes : int
+        Weights, gradients and both moments of Adam in float32.
+    activation_bytes : int
+        What autograd keeps of the forward pass.
+    """
+
+    shared: int
+    per_participant: tuple[int, ...]
+    forward_flops: int
+    step_flops: int
+    state_bytes: int
+    activation_bytes: int
+
+
+def count_parameters(model: ClipMused) -> tuple[int, tuple[int, ...]]:
+    """Parameters that are shared, and that each participant has alone (tokens, and maps in native space)."""
+    subject = model.tokens.subject
+    n_participants = len(subject)
+    own = [subject[0].numel()] * n_participants
+    # A fixed readout of one map serves all participants.
+    fixed = isinstance(model.readout, FixedReadout) and len(model.readout.own) > 1
+    several = {"patches", "readout"} if fixed else {"patches"}
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        if parts[1] == "own" and parts[0] in several:
+            own[int(parts[2])] += parameter.numel()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return total - sum(own), tuple(own)
+
+
+def training_cost(model: ClipMused, *, n_voxels: Sequence[int], batch_size: int) -> Cost:
+    """Cost of one training step with a batch spread evenly over participants.
+
+    Parameters
+    ----------
+    model : ClipMused
+        Not changed; a copy without data is traced.
+    n_voxels : sequence of int
+        V of each participant.
+    batch_size : int
+        B; participants beyond it are not in the batch.
+    """
+    meta = copy.deepcopy(model).to("meta")
+    groups = [len(range(n, batch_size, len(n_voxels))) for n in range(len(n_voxels))]
+    present = [n for n, size in enumerate(groups) if size]
+    responses = [torch.empty(groups[n], n_voxels[n], device="meta") for n in present]
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[id(tensor.untyped_storage())] = tensor
+        return tensor
+
+    parameters = {id(parameter) for parameter in meta.parameters()}
+    counter = FlopCounterMode(display=False)
+    with counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = meta(responses, present).logits.sum()
+        forward = counter.get_total_flops()
+        loss.backward()
+    shared, own = count_parameters(model)
+    return Cost(
+        shared=shared,
+        per_participant=own,
+        forward_flops=forward,
+        step_flops=counter.get_total_flops(),
+        state_bytes=16 * (shared + sum(own)),
+        activation_bytes=sum(
+            t.numel() * t.element_size() for t in saved.values() if id(t) not in parameters and not t.is_leaf
+        ),
+    )

@@ -1,0 +1,74 @@
+"""Linear readouts in parallel with the tokens (not in the paper).
+
+Shape suffixes: B batch, V voxels, F features, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clipmused_bids.records import FloatArray
+
+
+class LearnedReadout(nn.Module):
+    """``w (f W)``: a linear map of the features, trained with the rest, times a learned weight that starts at 1.
+
+    Parameters
+    ----------
+    n_features, n_labels : int
+        F and C.
+    """
+
+    def __init__(self, *, n_features: int, n_labels: int) -> None:
+        super().__init__()
+        self.map = nn.Parameter(torch.randn(n_features, n_labels) * 0.1 * n_features**-0.5)
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, f_BF: Tensor) -> Tensor:
+        """Return (B, C)."""
+        return self.weight * (f_BF @ self.map)
+
+
+class FixedReadout(nn.Module):
+    """``w_c z_c``: a linear score fitted beforehand, which stays as it is, times a learned weight for each label.
+
+    Parameters
+    ----------
+    n_voxels : sequence of int
+        V of each participant; a single number where one map serves all.
+    n_labels : int
+        C.
+    """
+
+    def __init__(self, *, n_voxels: Sequence[int], n_labels: int) -> None:
+        super().__init__()
+        self.own = nn.ParameterList(_fixed(torch.zeros(size, n_labels)) for size in n_voxels)
+        self.offset = _fixed(torch.zeros(len(n_voxels), n_labels))
+        self.weight = nn.Parameter(torch.ones(n_labels))
+
+    def scores(self, x_BV: Tensor, participant: int) -> Tensor:
+        """Return the fitted scores (B, C) of one participant's trials."""
+        n = participant if len(self.own) > 1 else 0
+        own: Tensor = self.own[n]
+        return x_BV @ own + self.offset[n]
+
+    def forward(self, score_BC: Tensor) -> Tensor:
+        """Return (B, C)."""
+        return self.weight * score_BC
+
+    @torch.no_grad()
+    def start_from(
+        self, maps: Sequence[FloatArray], offsets: Sequence[FloatArray], weight: FloatArray
+    ) -> None:
+        """Set each map (V_n, C) and offset (C,), and where the learned weights (C,) start."""
+        for n, (one, offset) in enumerate(zip(maps, offsets, strict=True)):
+            self.own[n].copy_(torch.as_tensor(one))
+            self.offset[n].copy_(torch.as_tensor(offset))
+        self.weight.copy_(torch.as_tensor(weight))
+
+
+def _fixed(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)

@@ -1,0 +1,1 @@
+"""Every decoding method behind one interface."""

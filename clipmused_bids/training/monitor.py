@@ -1,0 +1,130 @@
+"""What is watched while training: validation scores, gradients of each term, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+
+from clipmused_bids.decoder.losses import Term, label_loss
+from clipmused_bids.decoder.model import DecoderOutput
+from clipmused_bids.records import FloatArray
+from clipmused_bids.training.batches import TrialReader
+
+DECODE_BATCH = 256
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """mAP and label loss of the validation trials; NaN where nothing can be scored."""
+
+    mean_average_precision: float
+    loss: float
+
+    def rank(self) -> tuple[float, float]:
+        """Key to choose weights by: the higher mAP, then the lower loss."""
+        scored = not np.isnan(self.mean_average_precision)
+        return (self.mean_average_precision if scored else 0.0, -self.loss)
+
+
+def macro_average_precision(labels: FloatArray, scores: FloatArray) -> float:
+    """Mean over labels of the average precision.
+
+    Only labels with a known positive and a known negative enter; NaN if there is none.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_trials, C)
+        1, 0 or NaN.
+    scores : ndarray of shape (n_trials, C)
+        Any monotonous score.
+    """
+    values = []
+    for truth, score in zip(labels.T, scores.T, strict=True):
+        known = ~np.isnan(truth)
+        if 0 < truth[known].sum() < known.sum():
+            values.append(average_precision_score(truth[known], score[known]))
+    return float(np.mean(values)) if values else float("nan")
+
+
+@torch.no_grad()
+def decode_logits(model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH) -> FloatArray:
+    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64."""
+    was_training = model.training
+    model.eval()
+    logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
+    for index, batch in reader.in_order(batch_size=batch_size):
+        logits[index] = model(batch.responses, batch.participants).logits.double().cpu().numpy()
+    model.train(was_training)
+    return logits
+
+
+def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
+    """Score the validation trials.
+
+    The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
+    """
+    labels = reader.data.labels
+    if reader.data.n_trials == 0 or np.isnan(labels).all():
+        return ValidationScore(float("nan"), float("nan"))
+    logits = decode_logits(model, reader)
+    if not np.isfinite(logits).all():
+        return ValidationScore(float("nan"), float("inf"))
+    loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels))
+    return ValidationScore(macro_average_precision(labels, logits), float(loss))
+
+
+def gradient_norms(
+    terms: Mapping[Term, Tensor], weights: Mapping[Term, float], parameters: Sequence[Tensor]
+) -> dict[Term, float]:
+    """Norm of the gradient of each weighted term over all parameters; the graph is kept."""
+    norms: dict[Term, float] = {}
+    for name, value in terms.items():
+        gradients = torch.autograd.grad(
+            weights[name] * value, list(parameters), retain_graph=True, allow_unused=True
+        )
+        squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+        norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    return norms
+
+
+def token_norms(output: DecoderOutput) -> dict[str, float]:
+    """Mean norm of z_llv and z_hlv over a batch."""
+    return {
+        "norm_low": float(output.low.detach().float().norm(dim=1).mean()),
+        "norm_high": float(output.high.detach().float().norm(dim=1).mean()),
+    }
+
+
+def similarity_fit(token_BD: Tensor, similarity_BB: Tensor, *, stimulus_B: Tensor) -> dict[str, float]:
+    """How far a token's similarities follow the targets', on one batch.
+
+    Parameters
+    ----------
+    token_BD : Tensor of shape (B, D)
+        z_llv or z_hlv.
+    similarity_BB : Tensor of shape (B, B)
+        Cosines of the targets.
+    stimulus_B : Tensor of int, shape (B,)
+        Stimulus of each trial; pairs of one stimulus, and unknown ones, are left out.
+
+    Returns
+    -------
+    dict
+        ``constant``: mean squared error of the best constant similarity, the floor of a token that knows nothing;
+        ``correlation``: Pearson correlation of the two upper triangles. NaN with fewer than three pairs.
+    """
+    unit = torch.nn.functional.normalize(token_BD.detach().float(), dim=1)
+    rows, columns = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
+    different = (
+        (stimulus_B[rows] != stimulus_B[columns]) & (stimulus_B[rows] >= 0) & (stimulus_B[columns] >= 0)
+    )
+    target = similarity_BB[rows, columns][different].cpu().numpy()
+    found = (unit @ unit.T)[rows, columns][different].cpu().numpy()
+    if len(target) < 3 or target.std() < 1e-9 or found.std() < 1e-9:
+        return {"constant": float(target.var()) if len(target) else float("nan"), "correlation": float("nan")}
+    return {"constant": float(target.var()), "correlation": float(np.corrcoef(target, found)[0, 1])}
