@@ -344,6 +344,8 @@ def _start_logging(*, verbose: int, quiet: bool, debug: bool) -> None:
     logger = logging.getLogger("clipmused_bids")
     logger.setLevel(logging.DEBUG)
     logger.handlers[:] = [handler]
+    # A library that sets up the root logger must not make every line appear twice.
+    logger.propagate = False
     if verbose < 2 and not debug:
         import warnings
 

@@ -430,7 +430,17 @@ class Score:
 
 @dataclass(frozen=True)
 class History:
-    """Training curves: column name to one value for each epoch, and the epoch whose weights were kept."""
+    """Training curves.
+
+    Parameters
+    ----------
+    columns : mapping of str to tuple of float
+        One value for each row. ``epoch`` numbers the rows (0: before training); without it they are counted from 0.
+    best_epoch : int
+        Row whose weights were kept, counted from 0.
+    stopped : str
+        Why training ended.
+    """
 
     columns: Mapping[str, tuple[float, ...]]
     best_epoch: int

@@ -187,11 +187,12 @@ def voxel_hash(grid: Grid, voxels: IntArray) -> str:
 
 
 def write_history(path: Path, history: History) -> None:
-    """Write training curves, one row for each epoch from 1; ``kept`` marks the one whose weights were kept."""
-    n_epochs = max((len(values) for values in history.columns.values()), default=0)
+    """Write training curves, one row for each epoch (0: before training); ``kept`` marks the weights that were kept."""
+    n_rows = max((len(values) for values in history.columns.values()), default=0)
+    epochs = [int(epoch) for epoch in history.columns.get("epoch", range(n_rows))]
     curves = {name: values for name, values in history.columns.items() if name != "epoch"}
-    kept = [row == history.best_epoch for row in range(n_epochs)]
-    write_tsv(path, {"epoch": range(1, n_epochs + 1), **curves, "kept": kept})
+    kept = [row == history.best_epoch for row in range(n_rows)]
+    write_tsv(path, {"epoch": epochs, **curves, "kept": kept})
 
 
 def write_card(folder: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ _DRIFT, _MOTION, _PHYSIOLOGY = 0.5, 0.25, 0.2
 _HIGH_PASS = 1 / 128
 _N_SHARED_NOISE = 10
 _NOISE_MM = 20.0
+_FINE_STEP = 0.05  # s
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,14 @@ def frame_times(n_scans: int, parameters: SimulationParameters) -> FloatArray:
 
 
 def trial_regressors(run: RunSchedule, parameters: SimulationParameters) -> NDArray[np.float64]:
-    """Response of a voxel of amplitude one to each trial, canonical haemodynamics: (n_scans, n_trials)."""
-    from nilearn.glm.first_level import compute_regressor
+    """Response of a voxel of amplitude one to each trial, canonical haemodynamics: (n_scans, n_trials).
 
-    times = frame_times(run.n_scans, parameters)
-    regressors = []
-    for onset in run.onset:
-        condition = np.array([[onset], [parameters.duration], [1.0]])
-        regressors.append(compute_regressor(condition, "spm", times)[0][:, 0])
-    columns = np.stack(regressors, axis=1)
-    # A lone trial peaks at 1, so that amplitudes read as percent signal change.
-    scaled: NDArray[np.float64] = columns / _peak(parameters)
-    return scaled
+    A lone trial peaks at 1, so that amplitudes read as percent signal change.
+    """
+    lag = frame_times(run.n_scans, parameters)[:, None] - np.asarray(run.onset)
+    fine, shape = _response_shape(parameters.duration)
+    regressors: NDArray[np.float64] = np.interp(lag, fine, shape, left=0.0, right=0.0)
+    return regressors
 
 
 def draw_nuisance(
@@ -196,9 +194,13 @@ def _spread(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     return spread
 
 
-def _peak(parameters: SimulationParameters) -> float:
-    from nilearn.glm.first_level import compute_regressor
+@lru_cache
+def _response_shape(duration: float) -> tuple[FloatArray, NDArray[np.float64]]:
+    """Response to one trial at fine steps after its onset: times in s, and values that peak at 1."""
+    from nilearn.glm.first_level import spm_hrf
 
-    fine = np.arange(0, 30, 0.1)
-    condition = np.array([[0.0], [parameters.duration], [1.0]])
-    return float(compute_regressor(condition, "spm", fine)[0].max())
+    kernel = spm_hrf(_FINE_STEP, oversampling=1, time_length=32.0)
+    shape = np.convolve(kernel, np.ones(max(1, round(duration / _FINE_STEP))))
+    return _FINE_STEP * np.arange(len(shape), dtype=np.float64), np.asarray(
+        shape / shape.max(), dtype=np.float64
+    )

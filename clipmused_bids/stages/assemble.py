@@ -111,7 +111,7 @@ def usable_voxels(people: Sequence[ParticipantResponses], *, common_space: bool)
         If grids of a common space differ, or no voxel is left; names the participants.
     """
     own = [_voxels_with_signal(person) for person in people]
-    if not common_space:
+    if not common_space or len(people) == 1:
         return tuple(own)
     first = people[0]
     shared = own[0]

@@ -116,7 +116,7 @@ def decoder_request(
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
     hyperparameters = as_tables(plan.hyperparameters)
-    used = {"responses", "min_label_frequency"} | (
+    used = {"responses", "min_label_frequency", "fit_on"} | (
         {"targets", "model", "training"} if METHODS[method].deep else {"linear"}
     )
     inputs = as_tables(plan.config.inputs)

@@ -164,10 +164,10 @@ def test_voxel_hash_sees_place_order_and_grid() -> None:
 
 
 def test_training_curves(tmp_path: Path) -> None:
-    columns = {"epoch": (1.0, 2.0, 3.0), "loss": (3.0, 2.5, math.nan), "val_map": (0.1, 0.3, 0.2)}
+    columns = {"epoch": (0.0, 1.0, 2.0), "loss": (3.0, 2.5, math.nan), "val_map": (0.1, 0.3, 0.2)}
     write_history(tmp_path / "history.tsv", History(columns, best_epoch=1, stopped="patience"))
     table = pd.read_csv(tmp_path / "history.tsv", sep="\t", na_values=["n/a"])
-    assert table["epoch"].tolist() == [1, 2, 3]
+    assert table["epoch"].tolist() == [0, 1, 2]
     assert table["kept"].tolist() == [False, True, False]
     np.testing.assert_array_equal(table["loss"], [3.0, 2.5, math.nan])
     assert table.loc[table["kept"], "val_map"].item() == 0.3
