@@ -83,12 +83,8 @@ def training_set(
     names = np.array([name for person in sets for name in person])
     standardizations = _standardize(people, voxels, sets, unit=standardization_unit(plan))
     stimuli = tuple(name for person in people for name in person.stimulus_id)
-    labels, label_names = _training_labels(
-        catalogue.labels_of(stimuli),
-        catalogue.stimuli.label_names,
-        train=names == "train",
-        least=plan.hyperparameters.min_label_frequency,
-    )
+    label_names = training_labels(plan, catalogue, split)
+    labels = catalogue.labels_of(stimuli, names=label_names)
     _require_labelled(labels, names)
     data = trial_data(
         people,
@@ -111,6 +107,36 @@ def training_set(
         regions = voxel_spaces(plan, train)
         train, validation = replace(train, spaces=regions), replace(validation, spaces=regions)
     return TrainingSet(train=train, validation=validation, standardizations=standardizations)
+
+
+def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str, ...]:
+    """Labels that occur, and are frequent enough, in the training trials of all participants.
+
+    The same for a group's decoder and for each participant's own, so that their scores can be compared.
+
+    Raises
+    ------
+    DataError
+        If no label is left.
+    """
+    sets = sets_of_runs(split, plan.event_runs, plan.trials)
+    train = [
+        stimulus
+        for run in plan.event_runs
+        for stimulus, name in zip(plan.trials[run.key].stimulus_id, sets[run.key], strict=True)
+        if name == "train"
+    ]
+    labels = catalogue.labels_of(train)
+    frequency = np.nansum(labels, axis=0) / np.maximum((~np.isnan(labels)).sum(axis=0), 1)
+    kept = (frequency > 0) & (frequency >= plan.hyperparameters.min_label_frequency)
+    names = catalogue.stimuli.label_names
+    lost = [name for name, keep in zip(names, kept, strict=True) if not keep]
+    if lost:
+        shown = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+        logger.warning("%d label(s) too rare in the training data are left out: %s.", len(lost), shown)
+    if len(lost) == len(names):
+        raise DataError("no label occurs in the training data.", hint="check --labels and --split")
+    return tuple(name for name, keep in zip(names, kept, strict=True) if keep)
 
 
 def row_sets(person: ParticipantResponses, plan: Plan, split: Split | None) -> tuple[SetName, ...]:
@@ -179,22 +205,6 @@ def _targets(
     logger.info("Guidance: high level from %s; low level %s.", targets.high_source,
                 "from the images" if targets.low is not None else "off (no images)")  # fmt: skip
     return targets
-
-
-def _training_labels(
-    labels: FloatArray, names: tuple[str, ...], *, train: BoolArray, least: float
-) -> tuple[FloatArray, tuple[str, ...]]:
-    """Columns of the labels that occur, and are frequent enough, in the training data."""
-    known = ~np.isnan(labels[train])
-    frequency = np.nansum(labels[train], axis=0) / np.maximum(known.sum(axis=0), 1)
-    kept = np.flatnonzero((frequency > 0) & (frequency >= least))
-    lost = [name for k, name in enumerate(names) if k not in set(kept.tolist())]
-    if lost:
-        logger.warning("%d label(s) too rare in the training data are left out: %s%s.", len(lost),
-                       ", ".join(lost[:5]), ", ..." if len(lost) > 5 else "")  # fmt: skip
-    if len(kept) == 0:
-        raise DataError("no label occurs in the training data.", hint="check --labels and --split")
-    return labels[:, kept], tuple(names[k] for k in kept)
 
 
 def _require_labelled(labels: FloatArray, names: Any) -> None:

@@ -64,7 +64,7 @@ def test_the_input_is_untouched(study: Path, trained: Path) -> None:
 
 def test_reported_scores_are_those_of_the_written_predictions(study: Path, trained: Path) -> None:
     table = predictions(trained)
-    stimuli = pd.read_csv(study / "stimuli" / "stimuli.tsv", sep="\t").set_index("stimulus_id")
+    stimuli = pd.read_csv(study / "stimuli" / "stimuli.tsv", sep="\t").set_index("filename")
     columns = [name for name in table if name.startswith("prob_")]
     test = table[table["set"] == "test"]
     metrics = pd.read_csv(trained / "group_desc-clipmused_metrics.tsv", sep="\t")
