@@ -22,7 +22,7 @@ demo: env
 	PATH="$(CURDIR)/$(RUN):$$PATH" $(RUN)/python -m clipmused_bids.simulation.demo $(DEMO)
 
 test: env
-	$(RUN)/pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 lint: env
 	$(RUN)/ruff check

@@ -170,7 +170,7 @@ class ModelOptions:
     readout : {"none", "learned", "ridge"}
         A linear readout in parallel with the tokens (the paper: none). ``learned``: of the features, trained with
         the rest. ``ridge``: of the voxels, a ridge regression whose held-out predictions stand in for its own
-        while the rest is trained; the weight of each label is learned.
+        while the rest is trained, times a learned weight.
     """
 
     patches: Literal["auto", "cnn", "roi", "aligned"] = "auto"
@@ -368,7 +368,8 @@ def build_hyperparameters(tables: Mapping[str, Any]) -> Hyperparameters:
     UsageError
         If a name is unknown (the nearest ones are named) or a value has the wrong type.
     """
-    return _build(Hyperparameters, tables, where="")
+    built: Hyperparameters = _build(Hyperparameters, tables, where="")
+    return built
 
 
 def checked_inputs(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,14 +29,15 @@ class ClipMusedError(Exception):
     message : str
         What happened and where: file, participant, run; what was found and what was expected.
     hint : str, optional
-        The flag or command that helps.
+        The flag or command that helps; kinds of errors may have one of their own.
     """
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
+    usual_hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -81,6 +82,7 @@ class MissingInputError(ClipMusedError):
     """A file that is needed is not there or cannot be read."""
 
     exit_code = ExitCode.INPUT_MISSING
+    usual_hint = "check the path; inside a container only bound folders exist (-B /path:/path:ro)"
 
 
 class CannotCreateError(ClipMusedError):

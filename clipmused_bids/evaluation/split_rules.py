@@ -153,7 +153,8 @@ def by_named_runs(design: SplitDesign, text: str) -> Proposal:
     if missing:
         raise SelectionError(
             f"--split runs:{text}: no participant has run {', '.join(missing)}; "
-            f"runs are {', '.join(map(str, existing)) or 'not numbered'}."
+            f"runs are {', '.join(map(str, existing)) or 'not numbered'}.",
+            hint=f"--split runs:{existing[-1]}" if existing else "--split auto",
         )
     code = np.array([-1 if run is None else run for run in design.run], dtype=np.int64)
     groups = Groups(code, tuple(existing), {run: f"run {run}" for run in existing})

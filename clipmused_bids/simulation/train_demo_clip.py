@@ -62,10 +62,10 @@ class Recipe:
 
     seed: int = 90_210
     n_single: int = 6_000
-    n_mixed: int = 14_000
+    n_mixed: int = 24_000
     text_steps: int = 500
-    single_steps: int = 500
-    mixed_steps: int = 1_300
+    single_steps: int = 600
+    mixed_steps: int = 2_600
     batch_size: int = 48
     learning_rate: float = 1e-3
     text_learning_rate: float = 2e-3
@@ -113,7 +113,6 @@ def train(recipe: Recipe) -> dict[str, Tensor]:
     """Train the model and return its weights under open_clip's names, in half precision."""
     from open_clip import CLIP
 
-    torch.manual_seed(recipe.seed)
     rng = np.random.default_rng([recipe.seed, 4])
     single_scenes = draw_scenes(recipe.n_single, seed=recipe.seed, n_objects=1)
     mixed_scenes = draw_scenes(recipe.n_mixed, seed=recipe.seed + 1)
@@ -122,7 +121,9 @@ def train(recipe: Recipe) -> dict[str, Tensor]:
     sentences = [sentence for several in texts for sentence in several]
     words = _Words([*prompts, *sentences])
     text_config = MODEL_CONFIG["text_cfg"] | {"vocab_size": len(words.used)}
-    model = CLIP(**MODEL_CONFIG | {"text_cfg": text_config})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = CLIP(**MODEL_CONFIG | {"text_cfg": text_config})
     _train_text(model, words, [*sentences, *prompts * 200], recipe=recipe, rng=rng)
     single = _rendered(single_scenes, texts[: recipe.n_single], words)
     mixed = _rendered(mixed_scenes, texts[recipe.n_single :], words)
@@ -156,10 +157,11 @@ def _train_text(
 def _train_both(
     model: Any, single: _Pool, mixed: _Pool, *, label_tokens: Tensor, recipe: Recipe, rng: np.random.Generator
 ) -> None:
-    bias = torch.nn.Parameter(torch.tensor(-2.0))
+    # Logits of the labels: exp(sigmoid[0]) * cosine + sigmoid[1].
+    sigmoid = torch.nn.Parameter(torch.tensor([np.log(10.0), -2.0], dtype=torch.float32))
     groups: list[dict[str, Any]] = [
         {"params": list(model.parameters())},
-        {"params": [bias], "weight_decay": 0.0},
+        {"params": [sigmoid], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     n_steps = recipe.single_steps + recipe.mixed_steps
@@ -170,7 +172,7 @@ def _train_both(
         pool = single if early else mixed
         rows = rng.integers(len(pool.images), size=recipe.batch_size)
         batch = pool.batch(rows, sentence=rng.integers(_N_CAPTIONS, size=recipe.batch_size))
-        contrastive, label = _losses(model, batch, label_tokens=label_tokens, bias=bias)
+        contrastive, label = _losses(model, batch, label_tokens=label_tokens, sigmoid=sigmoid)
         weight = recipe.single_contrastive_weight if early else 1.0
         _step(optimizer, weight * contrastive + recipe.label_weight * label)
         with torch.no_grad():
@@ -206,7 +208,7 @@ def _rendered(scenes: Sequence[Scene], texts: Sequence[Sequence[str]], words: _W
 
 
 def _losses(
-    model: Any, batch: tuple[Tensor, Tensor, Tensor], *, label_tokens: Tensor, bias: Tensor
+    model: Any, batch: tuple[Tensor, Tensor, Tensor], *, label_tokens: Tensor, sigmoid: Tensor
 ) -> tuple[Tensor, Tensor]:
     images, tokens, labels = batch
     image = F.normalize(model.encode_image(images), dim=-1)
@@ -215,7 +217,9 @@ def _losses(
     logits = model.logit_scale.exp() * image @ sentence.T
     same = torch.arange(len(images))
     contrastive = (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
-    return contrastive, F.binary_cross_entropy_with_logits(10 * image @ label.T + bias, labels)
+    return contrastive, F.binary_cross_entropy_with_logits(
+        sigmoid[0].exp() * image @ label.T + sigmoid[1], labels
+    )
 
 
 def _schedule(step: int, n_steps: int) -> float:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clipmused_bids.config import Action, Config
+from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.description import prepare_tree
+from clipmused_bids.dataset.masks import expand_pattern
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
@@ -60,6 +62,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     _say_plan(plan)
     catalogue = _catalogue(plan)
     split = _split(plan, catalogue, tree)
+    _require_images(plan)
     device = choose_device(config.device)
     maker = None
     if catalogue is not None and _needs_clip(plan):
@@ -93,6 +96,17 @@ def choose_device(asked: str) -> str:
             hint="in Singularity add --nv; on a cluster ask the scheduler for a GPU; or --device cpu",
         )
     return "cpu"
+
+
+def _require_images(plan: Plan) -> None:
+    """Look for every mask and atlas that is named, before anything is computed."""
+    named = {"--mask": plan.config.inputs.mask, "--atlas": plan.config.inputs.atlas}
+    for flag, pattern in named.items():
+        if pattern is None or pattern.partition(":")[0] in {"clusters", "grid"}:
+            continue
+        for participant in plan.participants:
+            session = plan.runs_of(participant)[0].session
+            require_content(expand_pattern(pattern, participant=participant, session=session, flag=flag))
 
 
 def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:

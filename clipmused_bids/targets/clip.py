@@ -79,8 +79,9 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
     ----------
     Radford et al. 2021, arXiv 2103.00020; open_clip, doi:10.5281/zenodo.5143773.
     """
+    _refuse_other_towers(model, name=model)
     source = find_weights(model, weights=weights)
-    _refuse_other_towers(model, source)
+    _refuse_other_towers(model, name=source.name)
     network, preprocess, tokenize = _create(source, device=device)
     n_patches, patch_width, embedding_width = _shape(network, preprocess, device=device)
     _log.info("CLIP %s: %d patches x %d, embedding %d", model, n_patches, patch_width, embedding_width)
@@ -180,10 +181,10 @@ def _create(source: WeightSource, *, device: str) -> tuple[torch.nn.Module, Any,
     return network.eval().requires_grad_(False), preprocess, tokenize
 
 
-def _refuse_other_towers(model: str, source: WeightSource) -> None:
+def _refuse_other_towers(model: str, *, name: str) -> None:
     import open_clip
 
-    vision = (open_clip.get_model_config(source.name) or {}).get("vision_cfg", {})
+    vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
     tower = vision.get("timm_model_name") or ("ResNet" if isinstance(vision.get("layers"), list) else "")
     if tower and not tower.startswith(("vit", "eva", "naflexvit")):
         raise UsageError(

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import pytest
 
+from clipmused_bids.cli import main
 from clipmused_bids.simulation.parameters import SimulationParameters
 from clipmused_bids.simulation.writer import write_dataset
 
 SMALL = SimulationParameters(
     n_participants=2,
-    n_trials=60,
+    n_trials=96,
     n_runs=3,
-    n_shared=6,
+    n_shared=20,
     n_repeats=2,
     n_repeated_own=4,
-    n_bank=120,
+    n_bank=130,
     snr=2.0,
     seed=77,
 )
 QUICK = "[model]\nwidth = 16\ndepth = 1\nheads = 2\n\n[training]\nmax_epochs = 3\nn_seeds = 1\n"
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+
+class Done(NamedTuple):
+    """How the command ended."""
+
+    returncode: int
+    stderr: str
+
+
+Command = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
@@ -54,16 +65,17 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def command() -> Command:
-    """Run the command in a process of its own; returns what it printed and its exit code."""
+    """Run the command as ``main`` does; returns its exit code and what it printed."""
 
-    def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "clipmused_bids.cli", *map(str, words)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
+    def run(*words: object, **environment: str) -> Done:
+        printed = io.StringIO()
+        with (
+            mock.patch.dict(os.environ, environment),
+            contextlib.redirect_stderr(printed),
+            contextlib.redirect_stdout(printed),
+        ):
+            returncode = main([str(word) for word in words])
+        return Done(returncode, printed.getvalue())
 
     return run
 

@@ -36,7 +36,9 @@ def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], *, shift: fl
     image = nibabel.load(path)
     affine = image.affine.copy()
     affine[0, 3] += shift
-    nibabel.save(nibabel.Nifti1Image(change(image.get_fdata(dtype=np.float32)), affine, image.header), path)
+    changed = nibabel.Nifti1Image(change(image.get_fdata(dtype=np.float32)), affine, image.header)
+    changed.set_data_dtype(np.float32)
+    nibabel.save(changed, path)
 
 
 def no_derivative(study: Path) -> None:
@@ -71,8 +73,9 @@ def all_zero(study: Path) -> None:
 
 def nan_in_mask(study: Path) -> None:
     def half(values: np.ndarray) -> np.ndarray:
-        values[: len(values) // 2] = np.nan
-        return values
+        holes = values.astype(np.float32)
+        holes[: len(values) // 2] = np.nan
+        return holes
 
     for participant in ("01", "02"):
         rewrite(bold_of(study, participant, 2), half)
@@ -87,6 +90,7 @@ def not_labelled(study: Path) -> None:
     path = study / "stimuli" / "stimuli.tsv"
     table = pd.read_csv(path, sep="\t", dtype=str)
     table["stimulus_id"] = "another-" + table["stimulus_id"]
+    table["filename"] = "n/a"
     table.to_csv(path, sep="\t", index=False)
 
 

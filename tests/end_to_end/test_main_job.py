@@ -98,7 +98,7 @@ def test_the_same_command_again_reuses_everything(
     assert done.returncode == 0, done.stderr
     assert "0 run(s) estimated, 6 reused" in done.stderr
     assert "decoder clipmused reused" in done.stderr
-    assert "0 of 102 images" in done.stderr
+    assert "0 of 124 images" in done.stderr
     assert contents(trained / "models") | contents(trained / "sub-01") == before
 
 
@@ -205,6 +205,7 @@ def test_other_labels_are_refused(study: Path, trained: Path, command: Command, 
     table = pd.read_csv(study / "stimuli" / "stimuli.tsv", sep="\t")
     other = tmp_path / "labels.tsv"
     names = [column for column in table if set(table[column].astype(str)) <= {"0", "1"}]
+    table["stimulus_id"] = table["filename"]
     table[["stimulus_id", *names[:3]]].to_csv(other, sep="\t", index=False)
     done = command(study, trained, "participant", "--decode", "--labels", other)
     assert done.returncode == 65, done.stderr
