@@ -79,7 +79,9 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
     ----------
     Radford et al. 2021, arXiv 2103.00020; open_clip, doi:10.5281/zenodo.5143773.
     """
-    _refuse_other_towers(model, name=model)
+    if ":" not in model:
+        if ":" not in model:  # names with a scheme may need a file or the network
+        _refuse_other_towers(model, name=model)
     source = find_weights(model, weights=weights)
     _refuse_other_towers(model, name=source.name)
     network, preprocess, tokenize = _create(source, device=device)

@@ -61,7 +61,7 @@ def test_regressors_are_the_canonical_response(run: RunSchedule) -> None:
     np.testing.assert_array_equal(frame_times(run.n_scans, PARAMETERS), times)
     for k in (0, 17, 39):
         expected = np.interp(times - run.onset[k], fine, response, left=0, right=0)
-        np.testing.assert_allclose(regressors[:, k], expected, atol=0.03)
+        np.testing.assert_allclose(regressors[:, k], expected, atol=0.02)
 
 
 def test_noise_has_the_stated_covariance_and_autocorrelation(anatomy: Anatomy) -> None:
@@ -105,7 +105,7 @@ def test_amplitudes_come_back_through_nilearn(run: RunSchedule, anatomy: Anatomy
     _, results = run_glm(series, design.values, noise_model="ols")
     found = next(iter(results.values())).theta[:40]
     scale = np.linalg.lstsq(found.reshape(-1, 1), amplitude.ravel(), rcond=None)[0]
-    np.testing.assert_allclose(found * scale, amplitude, atol=1e-3)
+    np.testing.assert_allclose(found * scale, amplitude, atol=0.01)  # both sample the response finely
 
 
 def test_best_estimates_have_the_stated_variance(run: RunSchedule, anatomy: Anatomy) -> None:

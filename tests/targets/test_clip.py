@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_resnet_folder_is_refused_by_name(random_clip_dir: Path, tmp_path: Path)
         load_clip("x", weights=str(folder))
 
 
+def test_resnet_is_refused_before_its_weights_are_missed() -> None:
+    with pytest.raises(UsageError, match="RN50"):
+        load_clip("RN50")
+
+
+def test_a_missing_local_dir_is_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="does not exist"):
+        load_clip(f"local-dir:{tmp_path / 'nowhere'}")
+
+
 def test_missing_weights_name_both_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
     with pytest.raises(MissingInputError, match="ViT-B-16") as caught:
@@ -195,3 +206,32 @@ def test_a_lone_file_is_read_as_the_named_model(tmp_path: Path, caplog: pytest.L
         source = find_weights("ViT-B-32-quickgelu", weights=str(file))
     assert (source.name, source.file) == ("ViT-B-32-quickgelu", file)
     assert "activation" in caplog.text
+
+
+def test_a_vision_transformer_from_timm_works_too(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    import open_clip
+    from safetensors.torch import save_file
+
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "timm_proj": "linear", "image_size": 224},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = open_clip.model.CustomTextCLIP(**json.loads(json.dumps(config)))
+    save_file(
+        {k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "open_clip_model.safetensors"
+    )
+    content = {"model_cfg": config | {"custom_text": True}, "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    clip = load_clip("x", weights=str(tmp_path))
+    low, high = encode_images(clip, pictures[:2])
+    seen: list[torch.Tensor] = []
+    clip.network.visual.trunk.blocks[0].register_forward_hook(
+        lambda module, args, out: seen.append(out.detach())
+    )
+    with torch.no_grad():
+        expected = clip.network.encode_image(torch.stack([clip.preprocess(p) for p in pictures[:2]]))
+    np.testing.assert_allclose(low, seen[0][:, 1:].reshape(2, -1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(high, expected.numpy(), atol=1e-5)
