@@ -33,7 +33,9 @@ class LearnedReadout(nn.Module):
 
 
 class FixedReadout(nn.Module):
-    """``w_c z_c``: a linear score fitted beforehand, which stays as it is, times a learned weight for each label.
+    """``w z_c``: linear scores fitted beforehand, which stay as they are, times one learned weight.
+
+    The weight is common to all labels, so that by itself the readout ranks labels as the scores do.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ class FixedReadout(nn.Module):
         super().__init__()
         self.own = nn.ParameterList(_fixed(torch.zeros(size, n_labels)) for size in n_voxels)
         self.offset = _fixed(torch.zeros(len(n_voxels), n_labels))
-        self.weight = nn.Parameter(torch.ones(n_labels))
+        self.weight = nn.Parameter(torch.ones(()))
 
     def scores(self, x_BV: Tensor, participant: int) -> Tensor:
         """Return the fitted scores (B, C) of one participant's trials."""
@@ -60,14 +62,12 @@ class FixedReadout(nn.Module):
         return self.weight * score_BC
 
     @torch.no_grad()
-    def start_from(
-        self, maps: Sequence[FloatArray], offsets: Sequence[FloatArray], weight: FloatArray
-    ) -> None:
-        """Set each map (V_n, C) and offset (C,), and where the learned weights (C,) start."""
+    def start_from(self, maps: Sequence[FloatArray], offsets: Sequence[FloatArray], *, weight: float) -> None:
+        """Set each map (V_n, C) and offset (C,), and where the learned weight starts."""
         for n, (one, offset) in enumerate(zip(maps, offsets, strict=True)):
             self.own[n].copy_(torch.as_tensor(one))
             self.offset[n].copy_(torch.as_tensor(offset))
-        self.weight.copy_(torch.as_tensor(weight))
+        self.weight.fill_(weight)
 
 
 def _fixed(values: Tensor) -> nn.Parameter:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize_scalar
 
 from clipmused_bids.config import ModelOptions
 from clipmused_bids.decoder.model import ClipMused
@@ -110,20 +110,24 @@ def _start_shared_regions(
 
 
 def start_bias(model: ClipMused, train: TrialData) -> None:
-    """Start the classifier's bias at the labels' log-odds.
+    """Start the classifier's bias at the labels' log-odds."""
+    frequency = _bounded_frequency(train)
+    model.start_at(torch.as_tensor(np.log(frequency / (1 - frequency)), dtype=torch.float32))
 
-    No frequency is taken to be nearer to 0 or 1 than one trial in twice as many.
-    """
+
+def _bounded_frequency(train: TrialData) -> FloatArray:
+    """Label frequencies, none nearer to 0 or 1 than one trial in twice as many."""
     smallest = 1 / (2 * train.n_trials)
-    odds = np.clip(label_frequency(train.labels), smallest, 1 - smallest)
-    model.start_at(torch.as_tensor(np.log(odds / (1 - odds)), dtype=torch.float32))
+    return np.clip(label_frequency(train.labels), smallest, 1 - smallest)
 
 
 def start_readout(model: ClipMused, train: TrialData, *, alphas: tuple[float, ...]) -> FloatArray | None:
     """Fit the fixed readout of a model that has one.
 
     In a common space it is one ridge for all. In native space it is each participant's own ridge or the pooled one
-    over aligned participants, whichever predicts held-out training trials better.
+    over aligned participants, whichever predicts held-out training trials better. A score is the ridge's
+    prediction less the label's frequency p, over p (1 - p): the slope of the log-odds at p, so that scores of rare
+    and frequent labels are of one size.
 
     Returns
     -------
@@ -138,14 +142,14 @@ def start_readout(model: ClipMused, train: TrialData, *, alphas: tuple[float, ..
         own_is_better = _held_out_error(each, train) < _held_out_error(fit, train)
         logger.info("readout: %s ridge.", "each participant's own" if own_is_better else "pooled")
         fit = each if own_is_better else fit
-    mean = np.nanmean(fit.held_out, axis=0)
-    spread = np.maximum(np.nanstd(fit.held_out, axis=0), 1e-8)
-    scores = np.nan_to_num((fit.held_out - mean) / spread)
+    frequency = _bounded_frequency(train)
+    spread = frequency * (1 - frequency)
+    scores = np.nan_to_num((fit.held_out - frequency) / spread)
     maps = list(fit.maps.values())
     model.readout.start_from(
         [one.coef / spread for one in maps],
-        [(one.intercept - mean) / spread for one in maps],
-        _logistic_weights(scores, train.labels),
+        [(one.intercept - frequency) / spread for one in maps],
+        weight=_best_weight(scores, train.labels, frequency=frequency),
     )
     return np.asarray(scores)
 
@@ -154,12 +158,13 @@ def _held_out_error(fit: LinearFit, train: TrialData) -> float:
     return float(np.nanmean(np.square(fit.held_out - train.labels)))
 
 
-def _logistic_weights(scores: FloatArray, labels: FloatArray) -> FloatArray:
-    """Weight of each label's score in its log-odds, not below 0: (C,)."""
-    weights = np.zeros(labels.shape[1])
-    for c, (score, label) in enumerate(zip(scores.T, labels.T, strict=True)):
-        known = ~np.isnan(label)
-        if 0 < label[known].sum() < known.sum():
-            fit = LogisticRegression().fit(score[known, None], label[known] > 0.5)
-            weights[c] = max(0.0, float(fit.coef_[0, 0]))
-    return weights
+def _best_weight(scores: FloatArray, labels: FloatArray, *, frequency: FloatArray) -> float:
+    """Weight of the scores, in [0, 10], that predicts held-out labels best in the sense of L_c."""
+    known = ~np.isnan(labels)
+    log_odds = np.broadcast_to(np.log(frequency / (1 - frequency)), labels.shape)[known]
+    sign = np.where(labels[known] > 0.5, -1.0, 1.0)
+
+    def loss(weight: float) -> float:
+        return float(np.logaddexp(0.0, sign * (log_odds + weight * scores[known])).mean())
+
+    return float(minimize_scalar(loss, bounds=(0.0, 10.0), method="bounded").x)

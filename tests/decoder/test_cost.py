@@ -116,7 +116,7 @@ def test_a_fixed_readout_of_all_is_shared() -> None:
     model.readout = FixedReadout(n_voxels=[9], n_labels=2)
     shared, own = count_parameters(model)
     assert own == (32,) * 4
-    assert shared - before == 9 * 2 + 2 + 2
+    assert shared - before == 9 * 2 + 2 + 1
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_a_fixed_readout_reads_voxels_unless_scores_stand_in() -> None:
     maps = [np.random.default_rng(n).standard_normal((20, 5)) for n in range(3)]
     offsets = [np.full(5, float(n)) for n in range(3)]
     readout = FixedReadout(n_voxels=[20] * 3, n_labels=5)
-    readout.start_from(maps, offsets, np.arange(5.0))
+    readout.start_from(maps, offsets, weight=1.5)
     model = decoder(readout=readout, input_dropout=0.5).eval()
     x = torch.randn(3, 20)
     whole = model([x], [2]).logits
@@ -127,9 +127,9 @@ def test_a_fixed_readout_reads_voxels_unless_scores_stand_in() -> None:
     stood_in = model([x], [2], scores_BC=scores).logits
     model.readout = None
     without = model([x], [2]).logits
-    expected = (x @ torch.as_tensor(maps[2], dtype=torch.float32) + 2.0) * torch.arange(5.0)
+    expected = (x @ torch.as_tensor(maps[2], dtype=torch.float32) + 2.0) * 1.5
     torch.testing.assert_close(whole - without, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(stood_in - without, scores * torch.arange(5.0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stood_in - without, scores * 1.5, rtol=1e-4, atol=1e-5)
 
 
 def build_preset(hyperparameters: Hyperparameters, *, n_participants: int) -> tuple[ClipMused, int]:

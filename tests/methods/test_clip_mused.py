@@ -15,6 +15,7 @@ from clipmused_bids.config import (
     build_hyperparameters,
     read_preset,
 )
+from clipmused_bids.decoder.losses import label_loss
 from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches, SharedRegionPatches
 from clipmused_bids.errors import DataError, UsageError
@@ -193,24 +194,33 @@ def test_the_fixed_readout_is_the_ridge_and_trains_on_held_out_scores(
     assert isinstance(model.readout, FixedReadout)
     scores = start_readout(model, data, alphas=(0.1, 1.0))
     fit = fit_pooled(data, alphas=(0.1, 1.0))
-    np.testing.assert_allclose(scores.std(axis=0), 1, rtol=1e-5)
-    np.testing.assert_allclose(np.corrcoef(scores[:, 0], fit.held_out[:, 0])[0, 1], 1)
+    p = data.labels.mean(axis=0, dtype=float)
+    np.testing.assert_allclose(scores, (fit.held_out - p) / (p * (1 - p)), rtol=1e-5)
     x = torch.as_tensor(data.read()[1])
     own = model.readout.scores(x, 1).detach().numpy()
     ridge = x.numpy() @ fit.maps[""].coef + fit.maps[""].intercept
-    for c in range(4):
-        np.testing.assert_allclose(np.corrcoef(own[:, c], ridge[:, c])[0, 1], 1, atol=1e-5)
-    slope = fit.held_out[:, 0].std()
-    np.testing.assert_allclose(own[:, 0] * slope + fit.held_out[:, 0].mean(), ridge[:, 0], atol=1e-4)
-    assert (model.readout.weight > 0.5).all()
+    np.testing.assert_allclose(own * p * (1 - p) + p, ridge, atol=1e-4)
+
+
+def test_the_readouts_weight_minimises_the_label_loss_of_held_out_scores(
+    make_trials: Callable[..., TrialData],
+) -> None:
+    data = make_trials(n_trials=200, effect=0.3)
+    model, _ = started(data, replace(MODEL, readout="ridge"))
+    scores = torch.as_tensor(start_readout(model, data, alphas=(0.1, 1.0)))
+    bias = torch.logit(torch.as_tensor(data.labels.mean(axis=0, dtype=float)))
+    weight = model.readout.weight.detach().double().requires_grad_()
+    label_loss(bias + weight * scores, torch.as_tensor(data.labels)).backward()
+    assert 0.3 < float(weight.detach()) < 10
+    assert float(weight.grad) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_readout_of_noise_starts_with_little_weight(make_trials: Callable[..., TrialData]) -> None:
     data = make_trials(effect=0.0, n_trials=200)
     model, _ = started(data, replace(MODEL, readout="ridge"))
-    start_readout(model, data, alphas=(0.1, 1.0))
-    assert (model.readout.weight < 0.4).all()
-    assert (model.readout.weight >= 0).all()
+    scores = start_readout(model, data, alphas=(0.1, 1.0))
+    assert (float(model.readout.weight.detach()) * scores).std() < 0.3
+    assert model.readout.weight >= 0
 
 
 def test_the_start_of_the_model_with_a_readout_predicts_like_the_ridge(
