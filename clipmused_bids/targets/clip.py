@@ -79,8 +79,7 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
     ----------
     Radford et al. 2021, arXiv 2103.00020; open_clip, doi:10.5281/zenodo.5143773.
     """
-    if ":" not in model:
-        if ":" not in model:  # names with a scheme may need a file or the network
+    if ":" not in model:  # names with a scheme may need a file or the network
         _refuse_other_towers(model, name=model)
     source = find_weights(model, weights=weights)
     _refuse_other_towers(model, name=source.name)
