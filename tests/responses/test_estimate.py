@@ -42,7 +42,7 @@ def test_betas_are_taken_as_they_are_and_no_trial_is_an_error(trials_of):
 
 def test_a_planted_response_is_in_percent_of_the_mean(trials_of):
     trials = trials_of([20, 80, 150], 4.0)
-    shape = trial_design(trials, n_scans=N_SCANS, repetition_time=TR).trials
+    shape = trial_design(trials, n_scans=N_SCANS, repetition_time=TR, hrf="glover").trials
     amplitudes = np.diag([2.0, -1.0, 0.5])
     wobble = np.cos(np.pi * (np.arange(N_SCANS) + 0.5) / N_SCANS)[:, None]
     for mean in (400.0, 3000.0):
