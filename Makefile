@@ -4,6 +4,7 @@ BOOTSTRAP := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(BOOTSTRAP)/bin/uv)
 RUN := .venv/bin
 DEMO ?= demo
+REGIONS := derivatives/fmriprep/sub-{participant}/anat/sub-{participant}_space-MNI152NLin2009cAsym_desc-regions_dseg.nii.gz
 
 .PHONY: env demo test lint docs clean
 
@@ -18,8 +19,13 @@ $(BOOTSTRAP)/bin/uv:
 	$(UV) sync --frozen
 	touch $@
 
+# Simulate a study of four people, train one decoder for all, decode, and print the scores.
 demo: env
-	PATH="$(CURDIR)/$(RUN):$$PATH" $(RUN)/python -m clipmused_bids.simulation.demo $(DEMO)
+	rm -rf $(DEMO)
+	$(RUN)/python -m clipmused_bids.simulation.demo $(DEMO)/bids
+	$(RUN)/clipmused-bids $(DEMO)/bids $(DEMO)/out group --clip-model demo --atlas '$(DEMO)/bids/$(REGIONS)'
+	$(RUN)/clipmused-bids $(DEMO)/bids $(DEMO)/out participant --decode
+	$(RUN)/python -m clipmused_bids.simulation.results $(DEMO)/bids $(DEMO)/out
 
 test: env
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered

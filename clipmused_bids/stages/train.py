@@ -116,8 +116,9 @@ def decoder_request(
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
     hyperparameters = as_tables(plan.hyperparameters)
-    used = {"responses", "min_label_frequency", "fit_on"} | (
-        {"targets", "model", "training"} if METHODS[method].deep else {"linear"}
+    # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
+    used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
+        {"targets", "model", "training"} if METHODS[method].deep else set()
     )
     inputs = as_tables(plan.config.inputs)
     for name in ("derivatives", "stimuli_dirs", "labels", "captions", "mask"):
