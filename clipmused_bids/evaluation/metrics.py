@@ -179,49 +179,6 @@ def best_thresholds(labels: FloatArray, probabilities: FloatArray) -> FloatArray
     return cuts
 
 
-@dataclass(frozen=True)
-class AveragedRepeats:
-    """Predictions averaged over a participant's presentations of one stimulus.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_groups, C)
-    trial : ndarray of int, shape (n_groups,)
-        First trial of each group, in order; ``labels[trial]`` are the groups' labels.
-    n_repeats : ndarray of int, shape (n_groups,)
-    """
-
-    probabilities: FloatArray
-    trial: IntArray
-    n_repeats: IntArray
-
-
-def average_repeats(
-    probabilities: FloatArray, stimulus_id: Sequence[str], participant: Sequence[str]
-) -> AveragedRepeats:
-    """Average predictions over repeats of a stimulus within each participant.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, C)
-    stimulus_id, participant : sequence of str, length n
-        Trials of unknown stimulus ("") stay single.
-    """
-    groups: dict[tuple[str, str, int], int] = {}
-    group = np.empty(len(stimulus_id), dtype=np.int64)
-    first = []
-    for i, (person, stimulus) in enumerate(zip(participant, stimulus_id, strict=True)):
-        key = (person, stimulus, -1 if stimulus else i)
-        if key not in groups:
-            groups[key] = len(groups)
-            first.append(i)
-        group[i] = groups[key]
-    count = np.bincount(group, minlength=len(groups))
-    sums = np.zeros((len(groups), probabilities.shape[1]))
-    np.add.at(sums, group, probabilities)
-    return AveragedRepeats(sums / count[:, None], np.array(first, dtype=np.int64), count)
-
-
 def _top_scores(labels: FloatArray, probabilities: FloatArray) -> list[Score]:
     n_classes = labels.shape[1]
     rows = (np.nansum(labels, axis=1) == 1) & ~np.isnan(labels).any(axis=1)

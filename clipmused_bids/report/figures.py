@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
-OUR_COLOUR, FLOOR_COLOUR, OTHER_COLOURS = "#0072B2", "#999999", ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+OUR_COLOUR, FLOOR_COLOUR, OTHER_COLOURS = (
+    "#0072B2",
+    "#999999",
+    ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+)
 MOST_LABELS = 40
 
 
@@ -40,7 +44,10 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     for place, (title, curves) in enumerate((("loss", losses), ("validation score", scores)), start=1):
         axes = figure.add_subplot(1, 2, place)
         for colour, (name, values) in zip((OUR_COLOUR, *OTHER_COLOURS) * 3, curves.items(), strict=False):
-            axes.plot(np.arange(len(values)), values, color=colour, label=name.replace("_", " "))
+            style = "--" if name.startswith("val") else "-"
+            axes.plot(
+                np.arange(len(values)), values, color=colour, linestyle=style, label=name.replace("_", " ")
+            )
         axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
         axes.set(xlabel="epoch", title=title)
         if title == "loss" and curves:

@@ -82,7 +82,7 @@ def _responses(facts: MethodsFacts) -> str:
         "window": "One response was taken for each trial as the mean signal from "
         f"{options['lag']:g} s after its onset over "
         f"{'its duration' if options['window'] == 0 else format(options['window'], 'g') + ' s'}, after removing "
-        "confounds and a linear trend, in percent signal change.",
+        "a linear trend and what confounds there were, in percent signal change.",
         "betas": "One response image for each trial was read from a derivative.",
     }[facts.response_kind]
     scaling = facts.config["standardization"]
@@ -124,8 +124,27 @@ def _decoder(facts: MethodsFacts) -> str:
     return (
         f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED, preset {config['preset']} "
         f"(seed {config['random_seed']}). Guidance by CLIP ({clip}): the high level {high}; the low level {low}. "
-        "The weights of the epoch with the best validation mAP were kept."
+        f"The epoch with the best validation mAP was chosen.{_additions(config['hyperparameters'])}"
     )
+
+
+def _additions(options: Mapping[str, Any]) -> str:
+    """What was on that the paper does not have."""
+    model, training = options["model"], options["training"]
+    found = {
+        "a linear readout in parallel with the tokens"
+        + (" (a ridge regression)" if model["readout"] == "ridge" else ""): model["readout"] != "none",
+        "voxel maps that start from an alignment or a ridge regression": model["alignment"] != "random",
+        "a linear head": model["head"] == "linear",
+        f"dropout of voxels ({model['input_dropout']:g})": model["input_dropout"] > 0,
+        f"mixup ({training['mixup']:g})": training["mixup"] > 0,
+        f"weight decay ({training['weight_decay']:g})": training["weight_decay"] > 0,
+        f"an average over {training['n_seeds']} seeds": training["n_seeds"] > 1,
+        "the orthogonality loss divided by the squared width": training["perp_scale"] == "batch+width",
+        "a last training on training and validation trials together": options["fit_on"] != "train",
+    }
+    used = [words for words, is_used in found.items() if is_used]
+    return f" Additions to the published method: {', '.join(used)}." if used else ""
 
 
 def _scores(_: MethodsFacts) -> str:

@@ -21,13 +21,13 @@ from clipmused_bids.dataset.weights import (
     stored_participants,
 )
 from clipmused_bids.errors import MissingInputError
-from clipmused_bids.records import FloatArray, Split
+from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
+    Standardization,
     fit_standardization,
     open_responses,
     response_table,
-    trial_data,
 )
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
@@ -139,27 +139,67 @@ def decode_participants(
 
 def predict(model: StoredModel, person: ParticipantResponses) -> FloatArray:
     """Probabilities of a participant's stored trials, (n_rows, C); no stimulus, label or target is looked at."""
-    space = stored_space(model, person.participant)
     known = stored_standardization(model, person.participant)
-    nothing = np.zeros(len(person.run_key), dtype=bool)
-    standardization = fit_standardization(person, space.voxels, unit=known.unit, train=nothing, known=known)
+    table, standardization = _standardized(model, person)
     for name in sorted(set(standardization.statistics) - set(known.statistics)):
         logger.info(
             "%s was not in the training data: standardised by its own responses (transductive).", name
         )
+    return stored_decoder(model).predict_proba(_unlabelled(model, person.participant, table))
+
+
+def predict_averaged(
+    model: StoredModel, person: ParticipantResponses, groups: Sequence[IntArray]
+) -> FloatArray:
+    """Probabilities of standardised responses that are averaged over rows before they are decoded.
+
+    Parameters
+    ----------
+    model : StoredModel
+    person : ParticipantResponses
+    groups : sequence of ndarray of int
+        Rows of each average.
+
+    Returns
+    -------
+    ndarray of shape (n_groups, C)
+    """
+    table, _ = _standardized(model, person)
+    averaged = np.stack([table.read(rows).mean(axis=0) for rows in groups])
+    n_voxels = averaged.shape[1]
+    zero, one = np.zeros(n_voxels, dtype=np.float32), np.ones(n_voxels, dtype=np.float32)
+    table = ResponseTable((averaged,), (np.arange(n_voxels),), (zero,), (one,))
+    return stored_decoder(model).predict_proba(_unlabelled(model, person.participant, table))
+
+
+def _standardized(model: StoredModel, person: ParticipantResponses) -> tuple[ResponseTable, Standardization]:
+    """Stored statistics for the units of the training data; a unit that is new is described by itself."""
+    space = stored_space(model, person.participant)
+    known = stored_standardization(model, person.participant)
+    nothing = np.zeros(len(person.run_key), dtype=bool)
+    standardization = fit_standardization(person, space.voxels, unit=known.unit, train=nothing, known=known)
+    return response_table(person, space.voxels, standardization), standardization
+
+
+def _unlabelled(model: StoredModel, participant: str, table: ResponseTable) -> TrialData:
+    """Trials of one participant of which nothing but the responses is known."""
     names = tuple(model.config["label_names"])
-    data = trial_data(
-        [person],
-        [response_table(person, space.voxels, standardization)],
-        [space],
+    n_rows = table.n_rows
+    return TrialData(
+        participants=(participant,),
+        responses=(table,),
+        spaces=(stored_space(model, participant),),
         common_space=model.config["common_space"],
-        labels=np.full((len(nothing), len(names)), np.nan),
+        participant=np.zeros(n_rows, dtype=np.int64),
+        row=np.arange(n_rows),
+        labels=np.full((n_rows, len(names)), np.nan, dtype=np.float32),
         label_names=names,
         single_label=model.config["single_label"],
+        stimulus=np.full(n_rows, -1),
+        stimulus_id=("",) * n_rows,
         targets=None,
-        group_by="stimulus",
+        group=np.arange(n_rows),
     )
-    return stored_decoder(model).predict_proba(data)
 
 
 def _write(

@@ -10,11 +10,14 @@ import numpy as np
 from clipmused_bids.dataset.metric_files import Averaging, MetricRow, write_run_metrics
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import read_predictions
+from clipmused_bids.dataset.weights import StoredModel
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import over_participants
-from clipmused_bids.evaluation.metrics import average_repeats, best_thresholds, score
+from clipmused_bids.evaluation.metrics import best_thresholds, score
 from clipmused_bids.records import BoolArray, FloatArray, Run, Score
+from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.decode import decoder_of, predict_averaged
 from clipmused_bids.stages.plan import Plan
 
 
@@ -89,7 +92,8 @@ def score_decoder(
         If a participant has no prediction of a test trial.
     """
     single_label = catalogue.stimuli.single_label
-    people = []
+    people: list[LabelledPredictions] = []
+    rows: list[MetricRow] = []
     for participant in plan.participants:
         runs = [
             run
@@ -100,7 +104,10 @@ def score_decoder(
         for run, one in zip(runs, of_runs, strict=True):
             _write_run(tree, run, one, model_label=model_label, single_label=single_label)
         people.append(_joined(participant, of_runs))
-    rows = [row for one in people for row in _rows_of(one, single_label=single_label)]
+        rows += _rows_of(people[-1], single_label=single_label)
+        person = open_responses(tree, participant, runs, kind=plan.kind)
+        model = decoder_of(tree, participant, model_label=model_label)
+        rows += _averaged_rows(people[-1], model, person, single_label=single_label)
     return Scored(
         label=model_label,
         method=method,
@@ -174,13 +181,22 @@ def _rows_of(one: LabelledPredictions, *, single_label: bool) -> list[MetricRow]
     if one.validation.any():
         thresholds = best_thresholds(one.labels[one.validation], one.probabilities[one.validation])
     single = score(labels, probabilities, single_label=single_label, thresholds=thresholds)
-    rows = _metric_rows(one.participant, "single trials", single)
-    stimuli = [one.stimulus_id[k] for k in np.flatnonzero(one.test)]
-    repeats = average_repeats(probabilities, stimuli, [one.participant] * len(stimuli))
-    if len(repeats.trial) < len(labels):
-        averaged = score(labels[repeats.trial], repeats.probabilities, single_label=single_label)
-        rows += _metric_rows(one.participant, "repeats averaged", averaged)
-    return rows
+    return _metric_rows(one.participant, "single trials", single)
+
+
+def _averaged_rows(
+    one: LabelledPredictions, model: StoredModel, person: ParticipantResponses, *, single_label: bool
+) -> list[MetricRow]:
+    """Scores of test responses averaged over the presentations of a stimulus; none where nothing repeats."""
+    groups: dict[str, list[int]] = {}
+    for row in np.flatnonzero(one.test):
+        groups.setdefault(one.stimulus_id[row], []).append(int(row))
+    if len(groups) == int(one.test.sum()):
+        return []
+    first = [rows[0] for rows in groups.values()]
+    probabilities = predict_averaged(model, person, [np.array(rows) for rows in groups.values()])
+    scores = score(one.labels[first], probabilities, single_label=single_label)
+    return _metric_rows(one.participant, "repeats averaged", scores)
 
 
 def _metric_rows(participant: str, averaging: Averaging, scores: Sequence[Score]) -> list[MetricRow]:

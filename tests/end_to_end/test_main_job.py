@@ -82,6 +82,38 @@ def test_reported_scores_are_those_of_the_written_predictions(study: Path, train
         assert chosen["value"].item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_repeats_are_averaged_before_they_are_decoded(study: Path, trained: Path) -> None:
+    """The ridge by hand: stored responses, stored means and weights, mean over presentations, then the product."""
+    model = load_file(trained / "models" / "clipmused+ridge" / "sub-01_model.safetensors")
+    config = json.loads((trained / "models" / "clipmused+ridge" / "sub-01_config.json").read_text())
+    split = pd.read_csv(trained / "split.tsv", sep="\t").set_index(["run", "stimulus_id"])["set"]
+    parts, names = [], []
+    files = sorted((trained / "sub-01" / "func").glob("*_desc-lss_responses.safetensors"))
+    for unit, path in enumerate(files):
+        stored = load_file(path)
+        columns = np.searchsorted(stored["voxels"], model["voxels.common"])
+        values = (stored["responses"][:, columns] - model["mean.01"][unit]) / model["sd.01"][unit]
+        table = pd.read_csv(path.with_suffix(".tsv"), sep="\t")
+        run = f"sub-01_task-scenes_run-{unit + 1}"
+        test = np.array([split.get((run, name)) == "test" for name in table["stimulus_id"]])
+        parts.append(values[test])
+        names += list(table["stimulus_id"][test])
+    averaged = pd.DataFrame(np.vstack(parts)).groupby(np.array(names)).mean()
+    scores = averaged.to_numpy() @ model["decoder.coef.01"] + model["decoder.intercept.01"]
+    stimuli = pd.read_csv(study / "stimuli" / "stimuli.tsv", sep="\t").set_index("filename")
+    truth = stimuli.loc[averaged.index, config["label_names"]].to_numpy()
+    scorable = np.flatnonzero((truth.sum(axis=0) > 0) & (truth.sum(axis=0) < len(truth)))
+    expected = np.mean([average_precision_score(truth[:, c], np.clip(scores[:, c], 0, 1)) for c in scorable])
+    metrics = pd.read_csv(trained / "group_desc-clipmused+ridge_metrics.tsv", sep="\t")
+    chosen = metrics[
+        (metrics["participant_id"] == "sub-01")
+        & (metrics["metric"] == "mAP")
+        & (metrics["averaging"] == "repeats averaged")
+    ]
+    assert chosen["value"].item() == pytest.approx(expected, abs=1e-4)
+    assert chosen["n_trials"].item() == 20
+
+
 def test_test_stimuli_are_unseen(trained: Path) -> None:
     split = pd.read_csv(trained / "split.tsv", sep="\t")
     held = set(split[split["set"] == "test"]["stimulus_id"])

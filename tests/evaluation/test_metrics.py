@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.floors import blind_f1, chance_top_k, random_average_precision
-from clipmused_bids.evaluation.metrics import average_repeats, best_thresholds, per_label, score
+from clipmused_bids.evaluation.metrics import best_thresholds, per_label, score
 
 NAN = float("nan")
 
@@ -214,25 +212,3 @@ def test_per_label_lists_all_labels(predictions):
     scores = by_name(score(labels, probabilities, single_label=False))
     assert np.nanmean([row.average_precision for row in rows]) == pytest.approx(scores["mAP"].value)
     assert np.nanmean([row.auc for row in rows]) == pytest.approx(scores["AUC"].value)
-
-
-class TestRepeats:
-    def test_average_within_participant_and_stimulus(self):
-        guesses = np.array([[0.0, 1.0], [0.2, 0.4], [0.6, 0.2], [0.9, 0.9], [0.3, 0.3], [0.5, 0.5]])
-        result = average_repeats(guesses, ["a", "b", "a", "a", "", ""], ["1", "1", "1", "2", "2", "2"])
-        np.testing.assert_allclose(
-            result.probabilities, [[0.3, 0.6], [0.2, 0.4], [0.9, 0.9], [0.3, 0.3], [0.5, 0.5]]
-        )
-        np.testing.assert_array_equal(result.trial, [0, 1, 3, 4, 5])
-        np.testing.assert_array_equal(result.n_repeats, [2, 1, 1, 1, 1])
-
-    @settings(max_examples=30, deadline=None)
-    @given(n=st.integers(1, 40), seed=st.integers(0, 1000))
-    def test_mean_over_trials_is_kept(self, n, seed):
-        rng = np.random.default_rng(seed)
-        guesses = rng.random((n, 3))
-        names = rng.choice(list("abcd"), n).tolist()
-        result = average_repeats(guesses, names, ["1"] * n)
-        total = result.probabilities.T @ result.n_repeats
-        np.testing.assert_allclose(total, guesses.sum(axis=0))
-        assert [names[i] for i in result.trial] == list(dict.fromkeys(names))

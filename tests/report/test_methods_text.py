@@ -8,6 +8,12 @@ import pytest
 
 from clipmused_bids.report.methods_text import MethodsFacts, methods_text
 
+PAPER: dict[str, Any] = {
+    "fit_on": "train",
+    "model": {"readout": "none", "alignment": "random", "head": "mlp", "input_dropout": 0.0},
+    "training": {"mixup": 0.0, "weight_decay": 0.0, "n_seeds": 1, "perp_scale": "batch"},
+}
+
 
 def facts(**changes: Any) -> MethodsFacts:
     config: dict[str, Any] = {
@@ -20,6 +26,7 @@ def facts(**changes: Any) -> MethodsFacts:
         "n_validation_trials": 10,
         "split": {"rule": "runs", "regime": "unseen trials of seen stimuli"},
         "guidance": {"high": "text", "low": "off"},
+        "hyperparameters": PAPER,
         "standardization": {"unit": "run", "sources": {"r1": "training", "r2": "transductive"}},
     }
     responses = {"hrf": "glover", "high_pass": 0.0078125, "lag": 5.0, "window": 0.0}
@@ -44,3 +51,21 @@ def test_a_linear_method_cites_no_clip() -> None:
     text = methods_text(facts(method="ridge"))
     assert "Radford" not in text
     assert "method ridge" in text
+
+
+def test_additions_to_the_paper_are_named_and_only_those() -> None:
+    assert "Additions" not in methods_text(facts())
+    ours = {
+        **PAPER,
+        "model": {**PAPER["model"], "readout": "ridge", "input_dropout": 0.5},
+        "fit_on": "train+validation",
+    }
+    text = methods_text(facts(hyperparameters=ours))
+    assert "Additions to the published method" in text
+    for words in (
+        "(a ridge regression)",
+        "dropout of voxels (0.5)",
+        "training and validation trials together",
+    ):
+        assert words in text
+    assert "mixup" not in text
