@@ -28,7 +28,7 @@ demo: env
 	$(RUN)/python -m clipmused_bids.simulation.results $(DEMO)/bids $(DEMO)/out
 
 test: env
-	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: env
 	$(RUN)/ruff check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Targets
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.portable import clip_name
 from clipmused_bids.stages.progress import track
 from clipmused_bids.targets.clip import ClipModel, encode_images, encode_texts, load_clip
 from clipmused_bids.targets.features import choose_low, high_level, low_level
@@ -61,6 +62,7 @@ def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, dev
             "carry next to no meaning; use it to try the command, never for a result."
         )
     clip = load_clip(options.clip_model, weights=options.clip_weights, device=device)
+    clip = replace(clip, name=clip_name(clip.name))
     n_images = sum(path is not None for path in catalogue.stimuli.path)
     low_kind = choose_low(n_images, n_features=clip.n_patches * clip.patch_width, wanted=options.low)
     model = {"clip_model": clip.name, "weights_sha256": clip.weights_hash}
@@ -113,13 +115,13 @@ def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequenc
         text (high).
     """
     rows = catalogue.rows_of(stimulus_ids)
-    stored = set(
+    missing = set(
         maker.images.missing([catalogue.content[k] for k in rows if catalogue.stimuli.path[k] is not None])
     )
     with_image = [
         n
         for n, k in enumerate(rows)
-        if catalogue.stimuli.path[k] is not None and catalogue.content[k] not in stored
+        if catalogue.stimuli.path[k] is not None and catalogue.content[k] not in missing
     ]
     low = image = None
     if with_image:

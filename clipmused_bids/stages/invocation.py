@@ -26,7 +26,7 @@ from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import require_writable, run_log
-from clipmused_bids.stages.splitting import choose_split, design_of, keep_split, sets_of_runs, stored_split
+from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, stored_split
 from clipmused_bids.stages.train import train_decoder, train_group
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
         maker = load_target_maker(plan, catalogue, tree, device=device)
     derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
     prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
-    with run_log(tree, config, command_line=command_line):
+    with run_log(tree, replace(config, preset=plan.preset), command_line=command_line):
         _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
         failures.report()
         logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
@@ -164,7 +164,9 @@ def _catalogue(plan: Plan) -> Catalogue | None:
 
 def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split | None:
     if "train" not in plan.config.actions or catalogue is None:
-        return stored_split(tree, model_label=plan.config.model_label)
+        if plan.config.split == "auto" or not {"decode", "evaluate"} & set(plan.config.actions):
+            return stored_split(tree, model_label=plan.config.model_label)
+        return choose_split(plan, catalogue or make_catalogue(plan), tree)
     split = choose_split(plan, catalogue, tree)
     design = design_of(plan, catalogue, plan.config.split)
     sets = sets_of_runs(split, plan.event_runs, plan.trials)
@@ -206,7 +208,6 @@ def _do(
         if maker is not None:
             prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
-        keep_split(split, tree, model_label=plan.config.model_label)
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
     if "decode" in actions:
         labels = catalogue.stimuli.label_names if catalogue is not None and plan.config.inputs.labels else ()

@@ -14,7 +14,7 @@ from clipmused_bids.dataset.events import read_events
 from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
 from clipmused_bids.dataset.spaces import is_common_space
-from clipmused_bids.errors import ClipMusedError, DataError, DatasetError, MissingInputError
+from clipmused_bids.errors import ClipMusedError, DataError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.responses.estimate import choose_kind
 from clipmused_bids.stages.failures import Failures
@@ -100,7 +100,9 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         image_kind=None if image_kind == "auto" else image_kind,
     )
     runs = _runs_with_images(config, asked, derivatives, image_kind=image_kind, failures=failures)
-    event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
+    event_runs = runs
+    if config.actions != ("decode",):
+        event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
     trials = _read_all_events(config, event_runs, selected={run.key for run in runs}, failures=failures)
     participants = failures.without_failed(asked)
     runs = tuple(run for run in runs if run.participant in participants and run.key in trials)
@@ -185,13 +187,7 @@ def _read_all_events(
     trials: dict[str, Trials] = {}
     for run in runs:
         try:
-            trials[run.key] = read_events(
-                run,
-                trial_types=config.inputs.trial_types,
-                stimulus_column=config.inputs.stimulus_column,
-                merge_blocks=config.inputs.merge_blocks,
-                decode=config.actions == ("decode",),
-            )
+            trials[run.key] = _read_run(config, run)
         except ClipMusedError as error:
             if run.key in selected:
                 with failures.of_participant(run.participant):
@@ -199,6 +195,26 @@ def _read_all_events(
             else:
                 logger.warning("%s: left out of the split: %s", run.label, error)
     return trials
+
+
+def _read_run(config: Config, run: Run) -> Trials:
+    """Read the events as for training; where they name nothing and nothing is trained, every trial is to be decoded."""
+
+    def read(*, decode: bool) -> Trials:
+        return read_events(
+            run,
+            trial_types=config.inputs.trial_types,
+            stimulus_column=config.inputs.stimulus_column,
+            merge_blocks=config.inputs.merge_blocks,
+            decode=decode,
+        )
+
+    try:
+        return read(decode=False)
+    except (DataError, UsageError):
+        if config.actions != ("decode",):
+            raise
+    return read(decode=True)
 
 
 def _require_trials(runs: tuple[Run, ...], trials: Mapping[str, Trials]) -> None:

@@ -66,6 +66,7 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
     }
     if plan.kind != "betas":
         settings["confounds"] = plan.config.inputs.confounds
+        settings["times"] = {name: run.metadata.get(name) for name in ("RepetitionTime", "StartTime")}
     return settings
 
 

@@ -17,8 +17,27 @@ from clipmused_bids.config import Config, as_tables
 from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import CannotCreateError
+from clipmused_bids.stages.portable import names_only, shorten
 
 PACKAGE = "clipmused_bids"
+
+
+class PortableFormatter(logging.Formatter):
+    """Lines for ``log.txt``, in which folders of this machine are named by their last part.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Absolute.
+    """
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        self._places = tuple(places)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a line as usual, then shorten the places in it."""
+        return shorten(super().format(record), self._places)
 
 
 @contextmanager
@@ -35,7 +54,7 @@ def run_log(tree: OutputTree, config: Config, *, command_line: Sequence[str]) ->
     write_bytes(folder / "config.toml", tomli_w.dumps(_described(config, command_line)).encode())
     with writing(folder / "log.txt"):
         handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(PortableFormatter(_places(config)))
     logger = logging.getLogger(PACKAGE)
     logger.addHandler(handler)
     try:
@@ -62,19 +81,32 @@ def require_writable(folder: Path) -> None:
         )
 
 
+def _places(config: Config) -> list[Path]:
+    """Folders and files of this machine that messages may name."""
+    inputs = config.inputs
+    targets = config.hyperparameters().targets
+    named = [
+        *(text.rpartition("=")[2] for text in inputs.derivatives),
+        *inputs.stimuli_dirs, *inputs.labels, *inputs.captions,
+        *(text for text in (inputs.mask, inputs.atlas, targets.clip_weights, config.split) if text is not None),
+        targets.clip_model.rpartition(":")[2],
+    ]  # fmt: skip
+    folders = [config.bids_dir, config.output_dir, *([config.work_dir] if config.work_dir else [])]
+    return [
+        *(folder.absolute() for folder in folders),
+        *(Path(text) for text in named if Path(text).is_absolute()),
+        Path.home(),
+    ]
+
+
 def _described(config: Config, command_line: Sequence[str]) -> dict[str, Any]:
-    described = as_tables(config)
-    # Paths of this machine stay on it: only names are kept.
+    described: dict[str, Any] = names_only(as_tables(config))
     for name in ("bids_dir", "output_dir", "work_dir"):
         if name in described:
-            described[name] = str(described[name]).rstrip("/").rsplit("/", 1)[-1]
-    described["inputs"] = {
-        name: [str(item).rsplit("/", 1)[-1] for item in value] if isinstance(value, list) else value
-        for name, value in described["inputs"].items()
-    }
+            described[name] = Path(described[name]).name
     return {
         "version": __version__,
-        "command_line": [word.rsplit("/", 1)[-1] for word in command_line],
+        "command_line": names_only(list(command_line)),
         **described,
-        "hyperparameters": as_tables(config.hyperparameters()),
+        "hyperparameters": names_only(as_tables(config.hyperparameters())),
     }

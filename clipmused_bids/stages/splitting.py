@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipmused_bids.dataset.atomic import remove
 from clipmused_bids.dataset.documents import canonical_json
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.split_file import read_split, write_split
@@ -59,10 +60,15 @@ def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
 
 def keep_split(split: Split, tree: OutputTree, *, model_label: str) -> None:
     """Store the split as the dataset's, or beside the model if the dataset has another already."""
+    own = own_split_file(tree, model_label=model_label)
     if not tree.split.exists():
         write_split(tree.split, split)
-    elif split_hash(read_split(tree.split)) != split_hash(split):
-        write_split(own_split_file(tree, model_label=model_label), split)
+    if split_hash(read_split(tree.split)) != split_hash(split):
+        write_split(own, split)
+    else:
+        # Of an earlier decoder under this label.
+        remove(own)
+        remove(own.with_suffix(".json"))
 
 
 def split_hash(split: Split) -> str:
@@ -129,7 +135,7 @@ def _set_column(
         if trials and all(name in run.columns for run in trials if run.n_trials):
             return tuple(value for run in trials if run.n_trials for value in run.columns[name])
         if name in catalogue.table:
-            by_stimulus = dict(zip(catalogue.table["stimulus_id"], catalogue.table[name], strict=True))
+            by_stimulus = dict(zip(catalogue.stimuli.stimulus_id, catalogue.table[name], strict=True))
             return tuple(by_stimulus.get(stimulus, "n/a") for stimulus in stimuli)
     if asked.startswith("column:"):
         known = sorted({column for run in trials for column in run.columns})

@@ -22,8 +22,9 @@ from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.portable import without_places
 from clipmused_bids.stages.prepare import mask_setting
-from clipmused_bids.stages.splitting import split_hash
+from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
@@ -78,7 +79,10 @@ def train_decoder(
     folder = tree.model_folder(model_label)
     request = decoder_request(plan, split, members=members, method=method, maker=maker)
     whose = f"sub-{participant}" if participant else "group"
-    if _is_done(folder, participant, request, overwrite=plan.config.overwrite):
+    done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)
+    # Not before a decoder of another configuration is refused: its split must stay as it is.
+    keep_split(split, tree, model_label=model_label)
+    if done:
         logger.info("%s: decoder %s reused.", whose, model_label)
         return
     with ExitStack() as scratch:
@@ -115,7 +119,7 @@ def decoder_request(
     plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetMaker | None
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
-    hyperparameters = as_tables(plan.hyperparameters)
+    hyperparameters = without_places(as_tables(plan.hyperparameters))
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
         {"targets", "model", "training"} if METHODS[method].deep else set()

@@ -56,8 +56,6 @@ class TrainingSet:
     train, validation : TrialData
     standardizations : tuple of Standardization
         One for each participant.
-    label_rows : ndarray of int
-        Labels kept, as positions among all labels of the catalogue.
     """
 
     train: TrialData

@@ -252,3 +252,28 @@ def test_a_stranger_is_refused(own_study: Path, trained: Path, command: Command)
     done = command(own_study, trained, "participant", "--decode", "--participant-label", "03")
     assert done.returncode == 66, done.stderr
     assert "sub-01, sub-02" in done.stderr
+
+
+def test_a_new_run_without_any_names_is_decoded(
+    own_study: Path, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    """Events of onset and duration only: nothing is known, every row is decoded, and the set is ``new``."""
+    moved = Path(shutil.copytree(trained, tmp_path / "results"))
+    for folder in (own_study, own_study / "derivatives" / "fmriprep"):
+        for path in sorted(folder.glob("sub-01/func/*run-03_*")):
+            shutil.copy(path, path.with_name(path.name.replace("run-03", "run-04")))
+    (events,) = own_study.glob("sub-01/func/*run-04_events.tsv")
+    pd.read_csv(events, sep="\t")[["onset", "duration"]].to_csv(events, sep="\t", index=False)
+    done = command(own_study, moved, "participant", "--decode", "--participant-label", "01")
+    assert done.returncode == 0, done.stderr
+    assert "run-4 was not in the training data" in done.stderr
+    table = predictions(moved)
+    runs = sorted(moved.glob("sub-01/func/*_desc-clipmused_predictions.tsv"))
+    new = pd.read_csv(runs[3], sep="\t", na_values="n/a")
+    assert set(new["set"]) == {"new"}
+    assert new["stimulus_id"].isna().all()
+    assert len(table) == len(predictions(trained)) + len(new)
+    old = pd.read_csv(runs[2], sep="\t", na_values="n/a")
+    chances = [name for name in old if name.startswith("prob_")]
+    # The same responses, standardised by all of the run's trials instead of its training trials: close, not equal.
+    assert np.corrcoef(old[chances].to_numpy().ravel(), new[chances].to_numpy().ravel())[0, 1] > 0.9
