@@ -194,6 +194,7 @@ class ModelOptions:
             self.width % self.heads == 0,
             f"model.width {self.width} must be a multiple of model.heads {self.heads}",
         )
+        _require(self.mlp_ratio > 0, "model.mlp_ratio must be positive")
         for name in ("dropout", "input_dropout"):
             _require(0 <= getattr(self, name) < 1, f"model.{name} must lie in [0, 1)")
 
@@ -238,7 +239,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs", "patience", "n_seeds"):
             _require(getattr(self, name) > 0, f"training.{name} must be positive")
-        _require(self.learning_rate > 0, "training.learning_rate must be positive")
+        for name in ("learning_rate", "decay_factor"):
+            _require(getattr(self, name) > 0, f"training.{name} must be positive")
         for name in ("weight_decay", "lambda_perp", "lambda_low", "lambda_high", "mixup", "decay_every"):
             _require(getattr(self, name) >= 0, f"training.{name} must not be negative")
 

@@ -59,7 +59,7 @@ def assign(split: Split, run_key: Sequence[str], stimulus_id: Sequence[str]) -> 
         listed = _first([f"{run} {name} ({count}x)" for (run, name), count in missing.items()])
         raise DataError(
             f"the split names no set for {missing.total()} of {len(sets)} trials: {listed}.",
-            hint="it was made from other events; name another --split FILE, or make it anew with --overwrite",
+            hint="it was made from other events; name another with --split FILE, or remove split.tsv and train again",
         )
     return Assignment(tuple(sets), tuple(_absent(table, used, run_key)))
 

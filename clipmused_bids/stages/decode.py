@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from clipmused_bids.stages.assemble import (
 )
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.portable import places_of, without_places
 from clipmused_bids.stages.prepare import mask_hash
-from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.splitting import sets_of_runs, split_hash
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 
 logger = logging.getLogger(__name__)
@@ -83,14 +85,16 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     hyperparameters = merge(stored["hyperparameters"], {"responses": {"kind": stored["response_kind"]}})
     inputs = {name: value for name, value in stored["inputs"].items() if name != "atlas"}
     check_model(
-        {**stored, "hyperparameters": hyperparameters, "inputs": inputs},
-        _explicit_request(config, hyperparameters=hyperparameters, inputs=inputs, mask=stored["mask"]),
+        {**stored, "hyperparameters": hyperparameters},
+        _explicit_request(
+            config, hyperparameters=hyperparameters, inputs=stored["inputs"], mask=stored["mask"]
+        ),
         name=f"the decoder {config.model_label}",
     )
     return replace(
         config,
         inputs=replace(config.inputs, **checked_inputs(inputs)),
-        overrides=hyperparameters,
+        overrides=merge(hyperparameters, places_of(config.overrides)),
         method=stored["method"],
         preset=stored["preset"] or config.preset,
         selection=replace(
@@ -125,7 +129,7 @@ def decode_participants(
             person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
             check_model(
                 model.config,
-                _data_request(plan, person, model, label_names),
+                _data_request(plan, person, model, label_names, split=split),
                 name=f"the decoder {model_label} ({model.path.name})",
             )
             probabilities = predict(model, person)
@@ -247,8 +251,11 @@ def _explicit_request(
     config: Config, *, hyperparameters: Mapping[str, Any], inputs: Mapping[str, Any], mask: str
 ) -> dict[str, Any]:
     """What the command line itself says about settings that a decoder fixes; all else is as stored."""
-    given = {name: value for name, value in config.overrides.items() if name in hyperparameters}
+    named = without_places(config.overrides)
+    given = {name: value for name, value in named.items() if name in hyperparameters}
     asked, default = as_tables(config.inputs), as_tables(InputOptions())
+    if config.inputs.atlas is not None:
+        asked["atlas"] = Path(config.inputs.atlas).name
     explicit = {name: asked[name] for name in inputs if name in asked and asked[name] != default.get(name)}
     request: dict[str, Any] = {
         "hyperparameters": merge(hyperparameters, given),
@@ -261,9 +268,17 @@ def _explicit_request(
 
 
 def _data_request(
-    plan: Plan, person: ParticipantResponses, model: StoredModel, label_names: Sequence[str]
+    plan: Plan,
+    person: ParticipantResponses,
+    model: StoredModel,
+    label_names: Sequence[str],
+    *,
+    split: Split | None,
 ) -> dict[str, Any]:
     request: dict[str, Any] = {"response_kind": plan.kind, "common_space": plan.common_space}
+    if split is not None:
+        # Under another split, trials the decoder was fitted to would be scored as held out.
+        request["split"] = {**model.config["split"], "hash": split_hash(split)}
     if person.participant in model.config["grids"]:
         request["grids"] = {**model.config["grids"], person.participant: grid_fields(person.grid)}
     if label_names:

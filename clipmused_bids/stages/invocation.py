@@ -26,7 +26,7 @@ from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import require_writable, run_log
-from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, stored_split
+from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
 from clipmused_bids.stages.train import train_decoder, train_group
 
 logger = logging.getLogger(__name__)
@@ -164,9 +164,7 @@ def _catalogue(plan: Plan) -> Catalogue | None:
 
 def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split | None:
     if "train" not in plan.config.actions or catalogue is None:
-        if plan.config.split == "auto" or not {"decode", "evaluate"} & set(plan.config.actions):
-            return stored_split(tree, model_label=plan.config.model_label)
-        return choose_split(plan, catalogue or make_catalogue(plan), tree)
+        return split_of_decoder(plan, tree)
     split = choose_split(plan, catalogue, tree)
     design = design_of(plan, catalogue, plan.config.split)
     sets = sets_of_runs(split, plan.event_runs, plan.trials)

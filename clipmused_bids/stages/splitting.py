@@ -33,6 +33,16 @@ def stored_split(tree: OutputTree, *, model_label: str) -> Split | None:
     return read_split(path) if path.exists() else None
 
 
+def split_of_decoder(plan: Plan, tree: OutputTree) -> Split | None:
+    """Split to decode and score by: the file that ``--split`` names, else what is stored with the decoder."""
+    asked = plan.config.split
+    if not _is_rule(asked):
+        return _with_regime(_split_from_file(Path(asked)), plan)
+    if asked != "auto":
+        logger.info("--split %s is for training; the split of the decoder is used.", asked)
+    return stored_split(tree, model_label=plan.config.model_label)
+
+
 def own_split_file(tree: OutputTree, *, model_label: str) -> Path:
     """Where a model keeps its split if that is not the dataset's."""
     return tree.model_folder(model_label) / "split.tsv"
@@ -52,7 +62,7 @@ def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
     if asked == "auto" and tree.split.exists():
         logger.info("Split: %s, as stored.", tree.split)
         return read_split(tree.split)
-    if asked != "auto" and not asked.startswith(("runs:", "column:")):
+    if not _is_rule(asked):
         return _with_regime(_split_from_file(Path(asked)), plan)
     _require_everyone(plan)
     return make_split(design_of(plan, catalogue, asked), rule=asked, seed=plan.config.random_seed)
@@ -144,6 +154,10 @@ def _set_column(
             hint=f"columns of the events are {', '.join(known) or 'none'}",
         )
     return None
+
+
+def _is_rule(asked: str) -> bool:
+    return asked == "auto" or asked.startswith(("runs:", "column:"))
 
 
 def _split_from_file(path: Path) -> Split:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmused_bids import __version__
-from clipmused_bids.config import as_tables
+from clipmused_bids.config import as_tables, build_hyperparameters
 from clipmused_bids.dataset.comparison import differences, grid_fields
 from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.description import write_descriptions
@@ -93,9 +93,8 @@ def train_decoder(
             whose, "training" if METHODS[method].deep else "fitting", method, training.train.n_trials,
             training.validation.n_trials, len(members), len(training.train.label_names),
         )  # fmt: skip
-        fitted = create(
-            method, hyperparameters=plan.hyperparameters, seed=plan.config.random_seed, device=device
-        )
+        portable = build_hyperparameters(without_places(as_tables(plan.hyperparameters)))
+        fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         history = fitted.fit(training.train, training.validation, report=_log_epoch)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
