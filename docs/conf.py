@@ -20,3 +20,5 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# Types in docstrings are words (ndarray of shape (n_trials, C)), not names to be linked.
+napoleon_use_param = False
