@@ -79,7 +79,10 @@ def several(*names: str, **settings: Any) -> Any:
 @several("--run-id", type=int, help="Runs, as numbers.")
 @click.option("--space", help="Space of the preprocessed images, as in their names.")
 @several(
-    "-d", "--derivatives", metavar="[NAME=]PATH", help="Derivatives to read; default: <bids>/derivatives/*."
+    "-d",
+    "--derivatives",
+    metavar="PATH|NAME=PATH",
+    help="Derivatives to read; default: those in <bids>/derivatives.",
 )
 @several("--stimuli-dir", metavar="DIR", help="Further folders with stimulus images.")
 @click.option("--stimulus-column", help="Column of the events files that names the stimuli.")
