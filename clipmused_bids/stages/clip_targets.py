@@ -96,7 +96,9 @@ def prepare_targets(
     for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
         _add_images(maker, keys, contents)
     for keys in maker.texts.plan(list(sentences)):
-        texts = encode_texts(maker.clip, [sentences[key] for key in keys])
+        texts = encode_texts(
+            maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
+        )
         maker.texts.add(keys, {"text": texts})
     write_descriptions(tree)
     logger.info(
