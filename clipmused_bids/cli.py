@@ -158,7 +158,9 @@ def several(*names: str, **settings: Any) -> Any:
 @click.option(
     "--min-label-frequency", type=float, help="Leave out labels rarer than this in the training data."
 )
-@click.option("--random-seed", type=int, default=0, show_default=True, help="Seed of all that is random.")
+@click.option(
+    "--random-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "-w",
@@ -366,7 +368,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: {error.format_message()}\nhint: clipmused-bids --help lists the options", err=True
         )
         return int(ExitCode.USAGE)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
         return int(ExitCode.INTERRUPTED)
     except ClipMusedError as error:
         if "--debug" in arguments:
@@ -375,6 +378,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(error.exit_code)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(
+            f"error: unexpected {type(error).__name__}: {str(error)[:500]}\n"
+            "hint: --debug shows where; please report it with the log in OUTPUT_DIR/logs",
+            err=True,
+        )
+        return int(ExitCode.UNEXPECTED)
     return int(ExitCode.OK)
 
 

@@ -5,6 +5,7 @@ Values come from the command line, over the user's ``--config-file``, over the p
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,13 @@ Level = Literal["participant", "group"]
 Action = Literal["prepare", "train", "decode", "evaluate"]
 ResponseKind = Literal["auto", "lss", "window", "betas"]
 PRESETS = ("hcp", "nsd", "small")
+# nilearn's models whose derivatives can be summed over trials.
+HRF_MODELS = tuple(
+    shape + terms
+    for shape in ("spm", "glover")
+    for terms in ("", " + derivative", " + derivative + dispersion")
+)
+LONGEST_WINDOW = 120.0  # s; a response is over by then
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,11 @@ class ResponseOptions:
     storage: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        _require(self.high_pass >= 0, "responses.high_pass must not be negative (Hz)")
-        _require(self.window >= 0, "--window must not be negative (s)")
+        if self.hrf not in HRF_MODELS:
+            raise UsageError(f"--hrf {self.hrf}: unknown.", hint=f"one of {', '.join(HRF_MODELS)}")
+        _require(0 <= self.high_pass < math.inf, "responses.high_pass must not be negative (Hz)")
+        _require(0 <= self.lag <= LONGEST_WINDOW, f"--lag must lie in 0 to {LONGEST_WINDOW:g} s")
+        _require(0 <= self.window <= LONGEST_WINDOW, f"--window must lie in 0 to {LONGEST_WINDOW:g} s")
 
 
 @dataclass(frozen=True)

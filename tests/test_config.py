@@ -89,6 +89,7 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
 @given(strategy(Hyperparameters))
 def test_any_hyperparameters_survive_toml(tables: dict[str, Any]) -> None:
     tables.setdefault("model", {}).update(width=32, heads=8)
+    tables.get("responses", {}).pop("hrf", None)
     built = build_hyperparameters(tables)
     assert build_hyperparameters(tomllib.loads(tomli_w.dumps(as_tables(built)))) == built
 
@@ -128,7 +129,9 @@ def test_what_lies_over_wins_and_the_rest_stays(base: dict[str, Any], over: dict
         ({"model": {"mlp_ratio": 0}}, "mlp_ratio must be positive"),
         ({"model": {"dropout": 1.0}}, r"dropout must lie in \[0, 1\)"),
         ({"min_label_frequency": 1}, r"min_label_frequency must lie in \[0, 1\)"),
-        ({"responses": {"window": -1.0}}, "--window must not be negative"),
+        ({"responses": {"window": -1.0}}, "--window must lie in 0 to 120 s"),
+        ({"responses": {"lag": float("inf")}}, "--lag must lie in 0 to 120 s"),
+        ({"responses": {"hrf": "fir"}}, "--hrf fir: unknown"),
         ({"training": {"batchsize": 3}}, r"unknown value training\.batchsize"),
         ({"trainig": {}}, "unknown value trainig"),
     ],

@@ -46,7 +46,7 @@ def read_captions(
         return tuple((sentence,) if sentence else () for sentence in own)
     found: list[tuple[str, ...]] = [()] * len(stimulus_ids)
     for path in map(Path, paths):
-        more = _from_file(path, stimulus_ids)
+        more = _from_file(path, stimulus_ids, stimuli_table)
         found = [old + new for old, new in zip(found, more, strict=True)]
     without = [name for name, sentences in zip(stimulus_ids, found, strict=True) if not sentences]
     if stimulus_ids and len(without) == len(stimulus_ids):
@@ -61,7 +61,9 @@ def read_captions(
     return tuple(found)
 
 
-def _from_file(path: Path, stimulus_ids: Sequence[str]) -> list[tuple[str, ...]]:
+def _from_file(
+    path: Path, stimulus_ids: Sequence[str], catalogue: StimulusTable | None
+) -> list[tuple[str, ...]]:
     if path.suffix.lower() == ".json":
         captions, ids = read_coco_captions([path])
         numbers = [image_id(stimulus, ids) for stimulus in stimulus_ids]
@@ -69,7 +71,12 @@ def _from_file(path: Path, stimulus_ids: Sequence[str]) -> list[tuple[str, ...]]
     if path.suffix.lower() == ".tsv":
         keys, sentences = _read_sentences(path)
         index = KeyIndex(keys)
-        return [tuple(sentences[row] for row in index.rows_of(stimulus)) for stimulus in stimulus_ids]
+        found = []
+        for stimulus in stimulus_ids:
+            row = None if catalogue is None else catalogue.row_of(stimulus)
+            listed = [] if row is None or catalogue is None else index.rows_of(catalogue.stimulus_id[row])
+            found.append(tuple(sentences[k] for k in index.rows_of(stimulus) or listed))
+        return found
     raise UsageError(f"--captions {path}: expected a .tsv table or a COCO .json file.")
 
 

@@ -31,7 +31,6 @@ IGNORED = (
 
 _RESPONSE_KINDS = {
     "desc-lss": "Response to each trial by least squares - separate: one model for each trial",
-    "desc-lsa": "Response to each trial by least squares - all: one model with all trials of a run",
     "desc-window": "Response to each trial as the mean signal in a window after its onset",
     "desc-betas": "Response to each trial as estimated by other software and read from a derivative",
 }
@@ -208,10 +207,6 @@ def _descriptions(tree: OutputTree) -> dict[str, str]:
     rows = dict(_RESPONSE_KINDS)
     for label in _folder_names(tree.root.glob("models/*")):
         rows[f"desc-{label}"] = f"Predictions and scores of the decoder in models/{label}"
-        for level in ("Low", "High"):
-            rows[f"desc-{label}{level}"] = (
-                f"Where the {level.lower()}-level token of models/{label} reads from"
-            )
     for name in _folder_names(tree.root.glob("stimuli/desc-*_embeddings")):
         label = name.removeprefix("desc-").removesuffix("_embeddings")
         rows[f"desc-{label}"] = f"Features of the stimuli by the CLIP model {label}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from clipmused_bids.dataset.names import natural_key
 from clipmused_bids.dataset.stimulus_names import KeyIndex, spellings
 from clipmused_bids.dataset.tsv import is_missing, read_table
 from clipmused_bids.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 STIMULUS_KEYS = ("stimulus_id", "stim_id", "stim_file", "stimulus", "filename", "file_name")
 CONDITION_KEYS = ("trial_type", "event_type", "condition")
@@ -96,7 +99,19 @@ def read_label_table(path: Path) -> LabelTable:
             hint="one column of 0 and 1 for each label, or a column labels with names separated by ;",
         )
     names, values, single = labels
+    _say_unused(path, rest, used=names)
     return LabelTable(names, table.columns[key], values, single, by_condition=key in CONDITION_KEYS)
+
+
+def _say_unused(path: Path, columns: Mapping[str, Sequence[str]], *, used: Sequence[str]) -> None:
+    """Name the columns beside labels of 0 and 1 that are none, with the first cell that is neither."""
+    if not any(name in used for name in columns):
+        return
+    for name, cells in columns.items():
+        if name in used or name.lower() in RESERVED or all(is_missing(cell) for cell in cells):
+            continue
+        other = next(cell for cell in cells if not is_missing(cell) and cell.lower() not in _VALUES)
+        logger.warning("%s: column %s is no label: it holds %s; expected 0, 1 or n/a.", path, name, other)
 
 
 def labels_of_columns(

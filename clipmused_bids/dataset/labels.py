@@ -62,7 +62,7 @@ def read_labels(
     """
     conditions = conditions or {}
     if paths:
-        labels = _from_files([Path(text) for text in paths], stimulus_ids, conditions)
+        labels = _from_files([Path(text) for text in paths], stimulus_ids, conditions, stimuli_table)
         source = ", ".join(paths)
     else:
         labels, source = _from_dataset(stimulus_ids, conditions, stimuli_table)
@@ -71,12 +71,19 @@ def read_labels(
     return names, values, single
 
 
-def _from_files(paths: Sequence[Path], stimulus_ids: Sequence[str], conditions: Mapping[str, str]) -> _Labels:
+def _from_files(
+    paths: Sequence[Path],
+    stimulus_ids: Sequence[str],
+    conditions: Mapping[str, str],
+    stimuli_table: StimulusTable | None,
+) -> _Labels:
     kinds = {path.suffix.lower() for path in paths}
     if kinds == {".json"}:
         return _from_coco(paths, stimulus_ids)
     if kinds == {".tsv"}:
-        parts = [_from_table(read_label_table(path), stimulus_ids, conditions) for path in paths]
+        parts = [
+            _from_table(read_label_table(path), stimulus_ids, conditions, stimuli_table) for path in paths
+        ]
         return parts[0] if len(parts) == 1 else _joined(parts)
     raise UsageError(
         f"--labels {' '.join(str(path) for path in paths)}: expected .tsv tables or COCO .json files, not both.",
@@ -116,10 +123,18 @@ def _from_conditions(stimulus_ids: Sequence[str], conditions: Mapping[str, str])
     return names, values, True
 
 
-def _from_table(table: LabelTable, stimulus_ids: Sequence[str], conditions: Mapping[str, str]) -> _Labels:
+def _from_table(
+    table: LabelTable,
+    stimulus_ids: Sequence[str],
+    conditions: Mapping[str, str],
+    catalogue: StimulusTable | None,
+) -> _Labels:
     values = np.full((len(stimulus_ids), len(table.names)), np.nan)
     for k, stimulus in enumerate(stimulus_ids):
         rows = table.rows_of(stimulus, condition=conditions.get(stimulus, ""))
+        row = None if rows or catalogue is None else catalogue.row_of(stimulus)
+        if row is not None and catalogue is not None:
+            rows = table.rows_of(catalogue.stimulus_id[row], condition="")
         if rows:
             # fmax takes 1 over 0 where several rows speak, and anything over unknown.
             values[k] = np.fmax.reduce(table.values[rows], axis=0)

@@ -137,6 +137,11 @@ def _select(found: Mapping[_RunKey, FoundRun], selection: Selection) -> dict[_Ru
         existing = tuple(sorted({_label(item, entity) for item in kept.values()}, key=natural_key))
         unknown = [label for label in labels if label not in existing]
         if unknown and existing:
+            if existing == ("",):
+                raise SelectionError(
+                    f"{flag} {' '.join(labels)}: no image or events file of this request has {entity}- in its name.",
+                    hint=f"leave {flag} out",
+                )
             near = [match for label in unknown for match in nearest(label, existing)] or list(existing[:3])
             raise SelectionError(
                 f"No {entity}-{', '.join(unknown)} in this request; there are {', '.join(filter(None, existing))}.",

@@ -36,13 +36,6 @@ class OutputTree:
         """Array file of one run's responses; the ``.json`` and ``.tsv`` of the same stem belong to it."""
         return self._run_file(run, desc=kind, suffix="responses", extension=".safetensors")
 
-    def stored_responses(self, participant: str, *, kind: str | None = None) -> tuple[Path, ...]:
-        """Array files of the responses of one participant that exist, sorted; of one kind where asked."""
-        pattern = f"*_desc-{kind or '*'}_responses.safetensors"
-        folder = self.participant_folder(participant)
-        found = [*folder.glob(f"func/{pattern}"), *folder.glob(f"ses-*/func/{pattern}")]
-        return tuple(sorted(path for path in found if not path.name.startswith(".")))
-
     def predictions(self, run: Run, *, model_label: str) -> Path:
         """Table of one run's predictions."""
         return self._run_file(run, desc=model_label, suffix="predictions", extension=".tsv")

@@ -101,7 +101,7 @@ def audit(
         listed = "".join(f"\n  {leak}" for leak in leaks)
         raise DataError(
             f"the split leaks (regime: {regime}):{listed}",
-            hint="make another --split, or go on with --allow-leakage, which every output will then say",
+            hint="make another --split",
         )
     return Audit(tuple(leaks), tuple(_warnings(stimulus_id, content, sets, regime)))
 

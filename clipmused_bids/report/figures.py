@@ -38,6 +38,8 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     bytes
         SVG.
     """
+    from matplotlib.ticker import MaxNLocator
+
     losses = {name: values for name, values in columns.items() if name.startswith(("loss", "val_loss"))}
     scores = {"validation mAP": columns["val_map"]} if "val_map" in columns else {}
     figure = _figure(width=8.0, height=3.2)
@@ -50,6 +52,7 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
             )
         axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
         axes.set(xlabel="epoch", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if title == "loss" and curves:
             axes.set_yscale("log")
         axes.legend(fontsize=7, frameon=False)

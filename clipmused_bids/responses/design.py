@@ -8,15 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids.config import HRF_MODELS
 from clipmused_bids.errors import DesignError, UsageError
 from clipmused_bids.records import FloatArray, IntArray, Trials
 from clipmused_bids.responses.projection import orthonormal_basis, remove_subspace
 
-HRF_MODELS = tuple(
-    name + terms
-    for name in ("spm", "glover")
-    for terms in ("", " + derivative", " + derivative + dispersion")
-)
 EARLIEST_ONSET = -24.0  # s before the first frame; nilearn ignores events before it
 SHORTEST_AFTERMATH = 5.0  # s of data that a trial's response needs
 LARGEST_DROPPED_SHARE = 0.2

@@ -178,7 +178,7 @@ def betas_responses(
         if len(values) != trials.n_trials:
             raise DataError(
                 f"{len(values)} volumes of responses for {trials.n_trials} trials; expected one per trial.",
-                hint="check --trial-type and --merge-blocks, or add a *_trials.tsv beside the image",
+                hint="check --trial-type and --merge-blocks",
             )
         index = np.arange(trials.n_trials)
     if len(index) != trials.n_trials or (

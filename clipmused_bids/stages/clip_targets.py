@@ -93,8 +93,9 @@ def prepare_targets(
         len(maker.images.missing(list(contents))),
         len(maker.texts.missing(list(sentences))),
     )
+    n_broken = 0
     for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
-        _add_images(maker, keys, contents)
+        n_broken += _add_images(maker, keys, contents)
     for keys in maker.texts.plan(list(sentences)):
         texts = encode_texts(
             maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
@@ -102,8 +103,8 @@ def prepare_targets(
         maker.texts.add(keys, {"text": texts})
     write_descriptions(tree)
     logger.info(
-        "CLIP targets (%s): %d of %d images and %d of %d sentences encoded, the others reused.",
-        maker.clip.name, n_images, len(contents), n_sentences, len(sentences),
+        "CLIP targets (%s): %d of %d images and %d of %d sentences encoded, %d images unreadable, the others reused.",
+        maker.clip.name, n_images - n_broken, len(contents), n_sentences, len(sentences), n_broken,
     )  # fmt: skip
 
 
@@ -154,15 +155,16 @@ def sentences_of(catalogue: Catalogue, row: int) -> tuple[str, ...]:
     return catalogue.stimuli.captions[row] or catalogue.prompts[row]
 
 
-def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Path]) -> None:
+def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Path]) -> int:
+    """Encode and store; returns how many images cannot be read."""
     opened = []
     for key in keys:
         try:
             opened.append((key, open_image(contents[key])))
         except ClipMusedError as error:
-            logger.warning("left out of the CLIP targets: %s", error)
+            logger.warning("left out of the CLIP targets: %s", str(error).splitlines()[0])
     if not opened:
-        return
+        return len(keys)
     raw, image = encode_images(
         maker.clip, (picture for _, picture in opened), batch_size=maker.options.batch_size
     )
@@ -174,6 +176,7 @@ def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Pat
         seed=PROJECTION_SEED,
     )
     maker.images.add([key for key, _ in opened], {"low": low.astype(np.float16), "image": image})
+    return len(keys) - len(opened)
 
 
 def _spread(values: NDArray[Any], places: Sequence[int], *, n: int) -> NDArray[np.float32]:

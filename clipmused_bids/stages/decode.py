@@ -82,7 +82,7 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
             hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
         )
     stored = load_model(folder, participant=None if group.exists() else own[0]).config
-    hyperparameters = merge(stored["hyperparameters"], {"responses": {"kind": stored["response_kind"]}})
+    hyperparameters = stored["hyperparameters"]
     inputs = {name: value for name, value in stored["inputs"].items() if name != "atlas"}
     check_model(
         {**stored, "hyperparameters": hyperparameters},

@@ -76,11 +76,12 @@ def evaluate(
     ceilings = voxel_ceilings(plan, tree, split)
     metric = "top1" if catalogue.stimuli.single_label else "mAP"
     verdicts = compare(ours, baselines, metric=metric, seed=plan.config.random_seed)
-    for one in baselines.values():
-        write_scores(plan, tree, one, regime=split.regime, baselines={}, verdicts=(), ceilings=ceilings)
-    write_scores(
-        plan, tree, ours, regime=split.regime, baselines=baselines, verdicts=verdicts, ceilings=ceilings
-    )
+    if plan.config.level == "group":
+        for one in baselines.values():
+            write_scores(plan, tree, one, regime=split.regime, baselines={}, verdicts=(), ceilings=ceilings)
+        write_scores(
+            plan, tree, ours, regime=split.regime, baselines=baselines, verdicts=verdicts, ceilings=ceilings
+        )
     draw_scores(tree, ours)
     write_methods(plan, tree, decoder_of(tree, plan.participants[0], model_label=label))
     table = comparison_table(ours, baselines, ceilings=ceilings, main=metric)
@@ -231,7 +232,9 @@ def _write_card(
         label_names=scored.label_names,
         scores=scored.rows,
         regime=regime,
-        baselines={name: one.rows for name, one in baselines.items()},
+        baselines={
+            name: [row for row in one.rows if row.participant == "group"] for name, one in baselines.items()
+        },
     )
     write_card(tree.model_folder(scored.label), text)
 

@@ -14,7 +14,7 @@ from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.description import prepare_tree
 from clipmused_bids.dataset.masks import expand_pattern
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.errors import ExitCode, UsageError
+from clipmused_bids.errors import DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
@@ -25,7 +25,7 @@ from clipmused_bids.stages.evaluate import evaluate
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
-from clipmused_bids.stages.run_log import require_writable, run_log
+from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
 from clipmused_bids.stages.train import train_decoder, train_group
 
@@ -54,25 +54,26 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     started = time.monotonic()
     tree = OutputTree(config.output_dir)
     require_writable(config.output_dir)
-    config = replace(config, actions=_actions(config, tree))
-    if _uses_stored_decoder(config):
-        config = config_of_decoder(config, tree)
     failures = Failures()
-    plan = make_plan(config, failures=failures)
-    _say_plan(plan)
-    catalogue = _catalogue(plan)
-    split = _split(plan, catalogue, tree)
-    _require_images(plan)
-    device = choose_device(config.device)
-    maker = None
-    if catalogue is not None and _needs_clip(plan):
-        maker = load_target_maker(plan, catalogue, tree, device=device)
-    derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
-    prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
-    with run_log(tree, replace(config, preset=plan.preset), command_line=command_line):
-        _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
-        failures.report()
-        logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
+    with early_lines() as early:
+        config = replace(config, actions=_actions(config, tree))
+        if _uses_stored_decoder(config):
+            config = config_of_decoder(config, tree)
+        plan = make_plan(config, failures=failures)
+        _say_plan(plan)
+        catalogue = _catalogue(plan)
+        split = _split(plan, catalogue, tree)
+        _require_images(plan)
+        device = choose_device(config.device)
+        maker = None
+        if catalogue is not None and _needs_clip(plan):
+            maker = load_target_maker(plan, catalogue, tree, device=device)
+        derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
+        prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
+        with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
+            _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
+            failures.report()
+            logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     return failures.exit_code
 
 
@@ -166,6 +167,7 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
     if "train" not in plan.config.actions or catalogue is None:
         return split_of_decoder(plan, tree)
     split = choose_split(plan, catalogue, tree)
+    _require_sets(split, evaluates="evaluate" in plan.config.actions)
     design = design_of(plan, catalogue, plan.config.split)
     sets = sets_of_runs(split, plan.event_runs, plan.trials)
     found = audit(
@@ -181,6 +183,17 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
     for warning in found.warnings:
         logger.warning("Split: %s.", warning)
     return split
+
+
+def _require_sets(split: Split, *, evaluates: bool) -> None:
+    """Refuse a split that cannot serve before anything is trained by it."""
+    needed = ("train", "val", "test") if evaluates else ("train", "val")
+    lacking = [name for name in needed if name not in split.set_name]
+    if lacking:
+        raise DataError(
+            f"the split has no trials in {' and '.join(lacking)}.",
+            hint="name another with --split; sets are train, val and test",
+        )
 
 
 def _needs_clip(plan: Plan) -> bool:
@@ -201,7 +214,7 @@ def _do(
     actions = plan.config.actions
     prepare_responses(plan, tree, failures=failures)
     plan = plan.without(failures)
-    if catalogue is not None:
+    if catalogue is not None and {"prepare", "train"} & set(actions):
         store_catalogue(plan, catalogue, tree)
         if maker is not None:
             prepare_targets(maker, catalogue, _stimuli_of(plan), tree)

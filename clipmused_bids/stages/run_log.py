@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from clipmused_bids import __version__
 from clipmused_bids.config import Config, as_tables
 from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.errors import CannotCreateError
+from clipmused_bids.errors import CannotCreateError, ClipMusedError
 from clipmused_bids.stages.portable import names_only, shorten
 
 PACKAGE = "clipmused_bids"
@@ -41,8 +42,28 @@ class PortableFormatter(logging.Formatter):
 
 
 @contextmanager
-def run_log(tree: OutputTree, config: Config, *, command_line: Sequence[str]) -> Iterator[None]:
+def early_lines() -> Iterator[MemoryHandler]:
+    """Keep what is logged before there is an output folder to write to."""
+    kept = MemoryHandler(capacity=1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    logger = logging.getLogger(PACKAGE)
+    logger.addHandler(kept)
+    try:
+        yield kept
+    finally:
+        logger.removeHandler(kept)
+        kept.close()
+
+
+@contextmanager
+def run_log(
+    tree: OutputTree, config: Config, *, command_line: Sequence[str], early: MemoryHandler
+) -> Iterator[None]:
     """Write ``logs/<uuid>/config.toml``, and everything that is logged to ``log.txt`` beside it.
+
+    Parameters
+    ----------
+    early : MemoryHandler
+        What was logged so far; goes to the file first.
 
     Raises
     ------
@@ -56,9 +77,16 @@ def run_log(tree: OutputTree, config: Config, *, command_line: Sequence[str]) ->
         handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(PortableFormatter(_places(config)))
     logger = logging.getLogger(PACKAGE)
+    logger.removeHandler(early)
+    early.setTarget(handler)
+    early.flush()
     logger.addHandler(handler)
     try:
         yield
+    except ClipMusedError as error:
+        # The terminal is told by the command; the file must know it too.
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "%s", (error,), None))
+        raise
     finally:
         logger.removeHandler(handler)
         handler.close()

@@ -104,9 +104,11 @@ def score_decoder(
         for run, one in zip(runs, of_runs, strict=True):
             _write_run(tree, run, one, model_label=model_label, single_label=single_label)
         people.append(_joined(participant, of_runs))
-        rows += _rows_of(people[-1], single_label=single_label)
         person = open_responses(tree, participant, runs, kind=plan.kind)
         model = decoder_of(tree, participant, model_label=model_label)
+        rows += _rows_of(
+            people[-1], single_label=single_label, fit_on=model.config["hyperparameters"]["fit_on"]
+        )
         rows += _averaged_rows(people[-1], model, person, single_label=single_label)
     return Scored(
         label=model_label,
@@ -175,10 +177,11 @@ def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPr
     )
 
 
-def _rows_of(one: LabelledPredictions, *, single_label: bool) -> list[MetricRow]:
+def _rows_of(one: LabelledPredictions, *, single_label: bool, fit_on: str) -> list[MetricRow]:
     labels, probabilities = one.labels[one.test], one.probabilities[one.test]
     thresholds = None
-    if one.validation.any():
+    # A decoder that was fitted to the validation trials too is too sure of them to choose cuts by.
+    if one.validation.any() and fit_on == "train":
         thresholds = best_thresholds(one.labels[one.validation], one.probabilities[one.validation])
     single = score(labels, probabilities, single_label=single_label, thresholds=thresholds)
     return _metric_rows(one.participant, "single trials", single)

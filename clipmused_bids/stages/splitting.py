@@ -14,7 +14,7 @@ from clipmused_bids.dataset.documents import canonical_json
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.split_file import read_split, write_split
 from clipmused_bids.dataset.tensors import digest
-from clipmused_bids.errors import DatasetError, MissingInputError, UsageError
+from clipmused_bids.errors import CannotCreateError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.evaluation.split_design import SplitDesign
 from clipmused_bids.evaluation.splits import assign, make_split, regime_of
 from clipmused_bids.records import Run, SetName, Split, Trials
@@ -60,18 +60,32 @@ def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
     """
     asked = plan.config.split
     if asked == "auto" and tree.split.exists():
-        logger.info("Split: %s, as stored.", tree.split)
-        return read_split(tree.split)
+        stored = read_split(tree.split)
+        unknown = sorted({run.key for run in plan.event_runs} - set(stored.run_key))
+        if not unknown:
+            logger.info("Split: %s, as stored.", tree.split)
+            return stored
+        if not plan.config.overwrite:
+            raise CannotCreateError(
+                f"{tree.split}: made before {len(unknown)} run(s) of this dataset were there "
+                f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}); they would never be trained on.",
+                hint="--overwrite divides all trials anew and trains again; --split FILE names another split",
+            )
     if not _is_rule(asked):
         return _with_regime(_split_from_file(Path(asked)), plan)
     _require_everyone(plan)
     return make_split(design_of(plan, catalogue, asked), rule=asked, seed=plan.config.random_seed)
 
 
-def keep_split(split: Split, tree: OutputTree, *, model_label: str) -> None:
-    """Store the split as the dataset's, or beside the model if the dataset has another already."""
+def keep_split(split: Split, tree: OutputTree, *, model_label: str, overwrite: bool) -> None:
+    """Store the split as the dataset's, or beside the model if the dataset has another already.
+
+    With ``overwrite``, a dataset's split that lacks runs of the new one gives way to it.
+    """
     own = own_split_file(tree, model_label=model_label)
-    if not tree.split.exists():
+    if not tree.split.exists() or (
+        overwrite and not set(split.run_key) <= set(read_split(tree.split).run_key)
+    ):
         write_split(tree.split, split)
     if split_hash(read_split(tree.split)) != split_hash(split):
         write_split(own, split)

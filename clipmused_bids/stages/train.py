@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from clipmused_bids import __version__
-from clipmused_bids.config import as_tables, build_hyperparameters
+from clipmused_bids.config import as_tables, build_hyperparameters, merge
+from clipmused_bids.dataset.atomic import remove
 from clipmused_bids.dataset.comparison import differences, grid_fields
 from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.description import write_descriptions
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.weights import config_path, model_path, save_model, voxel_hash
+from clipmused_bids.dataset.weights import (
+    config_path,
+    history_path,
+    model_path,
+    save_model,
+    stored_participants,
+    voxel_hash,
+)
 from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
@@ -79,9 +87,10 @@ def train_decoder(
     folder = tree.model_folder(model_label)
     request = decoder_request(plan, split, members=members, method=method, maker=maker)
     whose = f"sub-{participant}" if participant else "group"
+    _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
     done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)
     # Not before a decoder of another configuration is refused: its split must stay as it is.
-    keep_split(split, tree, model_label=model_label)
+    keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     if done:
         logger.info("%s: decoder %s reused.", whose, model_label)
         return
@@ -133,8 +142,11 @@ def decoder_request(
         "method": method,
         "participants": list(members),
         "preset": plan.preset if METHODS[method].deep else None,
-        "hyperparameters": {name: value for name, value in hyperparameters.items() if name in used},
-        "inputs": {**inputs, "atlas": Path(atlas).name if atlas else None},
+        "hyperparameters": merge(
+            {name: value for name, value in hyperparameters.items() if name in used},
+            {"responses": {"kind": plan.kind}},
+        ),
+        "inputs": {**inputs, "atlas": Path(atlas).name if atlas and METHODS[method].deep else None},
         "mask": mask_setting(plan, members[0]),
         "response_kind": plan.kind,
         "space": plan.runs[0].space,
@@ -148,6 +160,35 @@ def decoder_request(
         "random_seed": plan.config.random_seed,
         "version": __version__,
     }
+
+
+def _clear_the_way(
+    folder: Path, participant: str | None, request: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """See that no other decoder under this label would decode these people instead of the one to be trained.
+
+    Raises
+    ------
+    CannotCreateError
+        If there is one and ``overwrite`` is off; names it.
+    """
+    # The group's decoder and a participant's own are rivals where the group knows the participant.
+    others: list[str | None] = [] if participant is not None else list(stored_participants(folder))
+    if participant is not None and model_path(folder, participant=None).exists():
+        others.append(None)
+    for other in others:
+        stored = read_json(config_path(folder, participant=other))
+        if not set(stored["participants"]) & set(request["participants"]):
+            continue
+        path = model_path(folder, participant=other)
+        if not overwrite:
+            raise CannotCreateError(
+                f"{folder.name}: {path.name} (method {stored['method']}) is stored under this label for "
+                f"{', '.join(f'sub-{p}' for p in stored['participants'])}.",
+                hint="another --model-label keeps both; --overwrite removes it",
+            )
+        for old in (path, config_path(folder, participant=other), history_path(folder, participant=other)):
+            remove(old)
 
 
 def _is_done(folder: Path, participant: str | None, request: Mapping[str, Any], *, overwrite: bool) -> bool:

@@ -99,6 +99,7 @@ def training_set(
         group_by="stimulus" if "unseen stimuli" in split.regime else "run",
     )
     known = _known(labels)
+    _require_everyone_trains(data, (names == "train") & known)
     train = data.subset(np.flatnonzero((names == "train") & known))
     validation = data.subset(np.flatnonzero((names == "val") & known))
     if METHODS[method].deep:
@@ -201,8 +202,26 @@ def _targets(
     )
     targets = load_targets(maker, catalogue, seen)
     logger.info("Guidance: high level from %s; low level %s.", targets.high_source,
-                "from the images" if targets.low is not None else "off (no images)")  # fmt: skip
+                _low_coverage(targets))  # fmt: skip
     return targets
+
+
+def _low_coverage(targets: Targets) -> str:
+    """Say of how many stimuli the low level is known."""
+    if targets.low is None:
+        return "off (no images)"
+    known = int(targets.low.any(axis=1).sum())
+    return "from the images" if known == len(targets.low) else f"from {known} of {len(targets.low)} images"
+
+
+def _require_everyone_trains(data: TrialData, train: BoolArray) -> None:
+    """A decoder that claims a participant must have learnt something of them."""
+    without = [p for k, p in enumerate(data.participants) if not train[data.participant == k].any()]
+    if without:
+        raise DataError(
+            f"{', '.join(f'sub-{p}' for p in without)}: no labelled training trial in this split.",
+            hint="leave them out with --exclude-participant-label, or make another --split",
+        )
 
 
 def _require_labelled(labels: FloatArray, names: Any) -> None:

@@ -59,7 +59,7 @@ def test_what_the_tree_says_about_itself(tmp_path: Path, bids_dir: Path) -> None
     assert (out / ".bidsignore").read_text() == lines.replace(" ", "\n") + "\n"
     rows = (out / "descriptions.tsv").read_text().splitlines()
     assert rows[0] == "desc_id\tdescription"
-    assert [row.split("\t")[0] for row in rows[1:]] == ["desc-lss", "desc-lsa", "desc-window", "desc-betas"]
+    assert [row.split("\t")[0] for row in rows[1:]] == ["desc-lss", "desc-window", "desc-betas"]
 
 
 @pytest.mark.parametrize(
@@ -181,5 +181,5 @@ def test_no_process_loses_another_ones_row(tmp_path: Path) -> None:
         job.join()
     assert [job.exitcode for job in jobs] == [0] * 8
     rows = [line.split("\t")[0] for line in (tmp_path / "descriptions.tsv").read_text().splitlines()]
-    assert {f"desc-m{k}" for k in range(8)} | {"desc-m0Low", "desc-ViTB16", "desc-lss"} <= set(rows)
+    assert {f"desc-m{k}" for k in range(8)} | {"desc-ViTB16", "desc-lss"} <= set(rows)
     assert len(rows) == len(set(rows))

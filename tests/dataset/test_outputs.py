@@ -57,24 +57,3 @@ def test_names_of_other_files() -> None:
 )
 def test_labels_hold_letters_digits_and_plus(text: str, label: str) -> None:
     assert bids_label(text) == label
-
-
-def test_finding_stored_responses(tmp_path: Path) -> None:
-    tree = OutputTree(tmp_path)
-    for name in (
-        "sub-01/func/sub-01_task-x_desc-lss_responses.safetensors",
-        "sub-01/func/sub-01_task-x_desc-lss_responses.json",
-        "sub-01/func/.sub-01_task-y_desc-lss_responses.safetensors.0.tmp",
-        "sub-01/ses-2/func/sub-01_ses-2_task-x_desc-window_responses.safetensors",
-        "sub-011/func/sub-011_task-x_desc-lss_responses.safetensors",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in tree.stored_responses("01")] == [
-        "sub-01_task-x_desc-lss_responses.safetensors",
-        "sub-01_ses-2_task-x_desc-window_responses.safetensors",
-    ]
-    assert [path.name[-27:] for path in tree.stored_responses("01", kind="window")] == [
-        "-window_responses.safetensors"[-27:]
-    ]
-    assert tree.stored_responses("02") == ()

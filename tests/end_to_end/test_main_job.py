@@ -277,3 +277,82 @@ def test_a_new_run_without_any_names_is_decoded(
     chances = [name for name in old if name.startswith("prob_")]
     # The same responses, standardised by all of the run's trials instead of its training trials: close, not equal.
     assert np.corrcoef(old[chances].to_numpy().ravel(), new[chances].to_numpy().ravel())[0, 1] > 0.9
+
+
+def test_evaluate_alone_after_a_default_run(
+    study: Path, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "results"))
+    before = contents(moved)
+    done = command(study, moved, "group", "--evaluate")
+    assert done.returncode == 0, done.stderr
+    assert "decoder clipmused+ridge reused" in done.stderr
+    after = contents(moved)
+    # Where the raw dataset lies, seen from here, is another place.
+    changed = {name for name in before if after[name] != before[name]} - {"dataset_description.json"}
+    assert changed == set(), "scoring again must change nothing"
+
+
+def test_another_method_under_the_same_label_is_refused(
+    study: Path, trained: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "results"))
+    ridge = ("--method", "ridge", "--model-label", "clipmused", "--config-file", quick)
+    done = command(study, moved, "group", *ridge)
+    assert done.returncode == 73, done.stderr
+    assert "model.safetensors (method clip-mused)" in done.stderr
+    done = command(study, moved, "group", *ridge, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert not (moved / "models" / "clipmused" / "model.safetensors").exists()
+    pd.testing.assert_frame_equal(predictions(moved), predictions(trained, "clipmused+ridge"))
+
+
+def test_one_participants_job_leaves_the_groups_results_alone(
+    study: Path, trained: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "results"))
+    names = [path.name for path in moved.glob("group_*")] + ["models/clipmused/README.md"]
+    before = {name: (moved / name).read_bytes() for name in names}
+    one = ("participant", "--participant-label", "01", "--clip-model", "demo", "--config-file", quick)
+    assert command(study, moved, *one, "--evaluate").returncode == 0
+    refused = command(study, moved, *one, "--train", "--decode", "--evaluate")
+    assert refused.returncode == 73, "the group decoder knows this participant"
+    assert {name: (moved / name).read_bytes() for name in names} == before
+
+
+def test_runs_that_came_later_are_not_left_out_in_silence(
+    own_study: Path, trained: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "results"))
+    for folder in (own_study, own_study / "derivatives" / "fmriprep"):
+        for path in sorted(folder.glob("sub-0?/func/*run-03_*")):
+            shutil.copy(path, path.with_name(path.name.replace("run-03", "run-04")))
+    train = ("group", "--train", "--method", "prevalence", "--config-file", quick)
+    done = command(own_study, moved, *train)
+    assert done.returncode == 73, done.stderr
+    assert "sub-01_task-scenes_run-4" in done.stderr
+    done = command(own_study, moved, *train, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    split = pd.read_csv(moved / "split.tsv", sep="\t")
+    assert "sub-01_task-scenes_run-4" in set(split["run"])
+
+
+def test_labels_may_be_keyed_by_the_catalogues_own_ids(
+    study: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    """Events name ``stim-0001_image.png``; the dataset's table calls the same stimulus ``stim-0001``."""
+    labels = study / "stimuli" / "stimuli.tsv"
+    given = ("--labels", labels, "--captions", study / "stimuli" / "captions.tsv")
+    done = command(
+        study, tmp_path, "group", "--train", "--method", "prevalence", "--config-file", quick, *given
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "models" / "prevalence" / "sub-01_config.json").read_text())
+    assert len(config["label_names"]) == 12
+
+
+def test_the_log_holds_what_was_said_before_the_folder_existed(trained: Path) -> None:
+    texts = [log.read_text() for log in trained.glob("logs/*/log.txt")]
+    (text,) = [text for text in texts if "6 run(s) estimated" in text]
+    assert text.index("Events: 192 rows") < text.index("Responses: 6 run(s) estimated")
+    assert "split: rule 4" in text

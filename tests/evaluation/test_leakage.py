@@ -44,7 +44,7 @@ def test_same_content_under_two_names():
     with pytest.raises(DataError, match=r"1 stimuli, by content, are in two sets: A \(train, test\)") as leak:
         look(content=["A", "B", "C", "D", "A", "", ""])
     assert "by name" not in str(leak.value)
-    assert "--allow-leakage" in leak.value.hint
+    assert "--split" in leak.value.hint
 
 
 def test_seen_stimuli_may_be_in_two_sets_when_the_regime_says_so():

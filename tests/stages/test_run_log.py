@@ -11,7 +11,7 @@ from clipmused_bids.config import Config, InputOptions, Selection
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.stages.portable import clip_name, names_only, places_of, shorten, without_places
-from clipmused_bids.stages.run_log import require_writable, run_log
+from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
 
 
 def test_a_run_leaves_its_configuration_and_log_without_places(tmp_path: Path) -> None:
@@ -41,7 +41,10 @@ def test_a_run_leaves_its_configuration_and_log_without_places(tmp_path: Path) -
     words = [f"{home}/bids", f"--mask={home}/m.nii", "-t", "x"]
 
     def broken() -> None:
-        with run_log(OutputTree(config.output_dir), config, command_line=words):
+        with (
+            early_lines() as early,
+            run_log(OutputTree(config.output_dir), config, command_line=words, early=early),
+        ):
             logger.error("%s/sub-01/x.tsv and %s/fmriprep: %s.", config.bids_dir, home, config.output_dir)
             raise ValueError("on the way")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipmused_bids.dataset.split_file import read_split, write_split
-from clipmused_bids.errors import DataError, DatasetError, MissingInputError, UsageError
+from clipmused_bids.errors import CannotCreateError, DataError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.stages.splitting import (
     choose_split,
     design_of,
@@ -93,11 +93,11 @@ def test_auto_takes_what_is_stored(study: World) -> None:
 def test_a_split_is_the_datasets_unless_the_dataset_has_another(study: World) -> None:
     first = study.split({name: "test" if name == "c" else "train" for name in NAMES})
     second = study.split({name: "test" if name == "d" else "train" for name in NAMES})
-    keep_split(first, study.tree, model_label="one")
-    keep_split(first, study.tree, model_label="two")
+    keep_split(first, study.tree, model_label="one", overwrite=False)
+    keep_split(first, study.tree, model_label="two", overwrite=False)
     assert not own_split_file(study.tree, model_label="one").exists()
     assert not own_split_file(study.tree, model_label="two").exists()
-    keep_split(second, study.tree, model_label="two")
+    keep_split(second, study.tree, model_label="two", overwrite=False)
     assert split_hash(read_split(study.tree.split)) == split_hash(first)
     stored = {label: stored_split(study.tree, model_label=label) for label in ("one", "two")}
     assert [split_hash(split) for split in stored.values() if split] == [
@@ -111,11 +111,41 @@ def test_an_own_split_goes_with_the_decoder_it_belonged_to(study: World) -> None
     first = study.split({name: "test" if name == "c" else "train" for name in NAMES})
     second = study.split({name: "test" if name == "d" else "train" for name in NAMES})
     for split in (first, second, first):
-        keep_split(split, study.tree, model_label="clipmused")
+        keep_split(split, study.tree, model_label="clipmused", overwrite=False)
     stored = stored_split(study.tree, model_label="clipmused")
     assert stored is not None
     assert split_hash(stored) == split_hash(first)
     assert list(study.tree.model_folder("clipmused").iterdir()) == []
+
+
+def test_with_overwrite_a_split_gives_way_to_one_that_knows_more_runs(study: World) -> None:
+    """A split that knows no run more lies beside the decoder even then."""
+    first = study.split({name: "test" if name == "c" else "train" for name in NAMES})
+    other = study.split({name: "test" if name == "d" else "train" for name in NAMES})
+    fewer = replace(
+        first, run_key=first.run_key[:12], stimulus_id=first.stimulus_id[:12], set_name=first.set_name[:12],
+        reason=first.reason[:12],
+    )  # fmt: skip
+    keep_split(fewer, study.tree, model_label="m", overwrite=False)
+    keep_split(first, study.tree, model_label="m", overwrite=True)
+    assert split_hash(read_split(study.tree.split)) == split_hash(first)
+    keep_split(other, study.tree, model_label="m", overwrite=True)
+    assert split_hash(read_split(study.tree.split)) == split_hash(first)
+    assert split_hash(read_split(own_split_file(study.tree, model_label="m"))) == split_hash(other)
+
+
+def test_a_stored_split_that_lacks_runs_is_refused_until_it_may_be_replaced(study: World) -> None:
+    split = study.split({name: "test" if name == "c" else "train" for name in NAMES})
+    fewer = replace(
+        split, run_key=split.run_key[:18], stimulus_id=split.stimulus_id[:18], set_name=split.set_name[:18],
+        reason=split.reason[:18],
+    )  # fmt: skip
+    write_split(study.tree.split, fewer)
+    with pytest.raises(CannotCreateError, match=r"made before 1 run.* \(sub-02_task-x_run-2\)") as caught:
+        choose_split(study.plan(), make_catalogue(LABELS), study.tree)
+    assert "--overwrite" in str(caught.value.hint)
+    anew = choose_split(study.plan(overwrite=True), make_catalogue(LABELS), study.tree)
+    assert set(anew.run_key) == {run.key for run in study.runs}
 
 
 def test_the_hash_follows_the_sets_and_nothing_else(study: World) -> None:

@@ -63,7 +63,7 @@ def build(
 @given(st.lists(st.sampled_from(["train", "val", "test", "none"]), min_size=4 * N, max_size=4 * N))
 def test_every_row_is_in_the_set_that_the_split_names(shared: World, sets: list[str]) -> None:
     """And so no held-out response is ever among the training data, whatever the split."""
-    sets[0] = "train"
+    sets[0] = sets[2 * N] = "train"  # without which a person is refused
     made = build(shared, shared.split(sets), make_catalogue(ALWAYS))
     of_number = {
         1000 * p + 100 * r + k: sets[(2 * (p - 1) + (r - 1)) * N + k]
@@ -168,6 +168,12 @@ def test_runs_outside_the_split_are_refused(world: World) -> None:
     world.add(make_run("02"), "ab", np.eye(2))
     with pytest.raises(DataError, match="no trial of these runs is in the split"):
         build(world, split, make_catalogue({"a": [0, 1], "b": [1, 0]}), members=["02"])
+
+
+def test_someone_without_training_trials_is_refused_by_name(shared: World) -> None:
+    split = shared.split(["train"] * 2 * N + ["test"] * 2 * N)
+    with pytest.raises(DataError, match="sub-02: no labelled training trial in this split"):
+        build(shared, split, make_catalogue(ALWAYS))
 
 
 @pytest.mark.parametrize(

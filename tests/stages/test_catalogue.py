@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipmused_bids.errors import DataError
+from clipmused_bids.stages.catalogue import make_catalogue as catalogue_of
+from tests.stages.conftest import World, make_catalogue, make_run
+
+
+def test_labels_of_trials_by_name() -> None:
+    catalogue = make_catalogue({"a": [1, 0], "b": [0, np.nan]})
+    found = catalogue.labels_of(["b", "nobody", "a", "a"])
+    np.testing.assert_array_equal(found, [[0, np.nan], [np.nan, np.nan], [1, 0], [1, 0]])
+    found = catalogue.labels_of(["a", "", "b"], names=["dog", "horse", "cat"])
+    np.testing.assert_array_equal(found, [[0, np.nan, 1], [np.nan] * 3, [np.nan, np.nan, 0]])
+
+
+def test_contents_of_trials() -> None:
+    catalogue = make_catalogue({"a": [1, 0], "b": [0, 1]}, paths={"b": Path("b.png")})
+    assert catalogue.contents_of(["b", "a", "nobody"]) == (f"{1:064x}", "", "")
+    assert catalogue.rows_of(["b", "a"]) == [1, 0]
+
+
+@pytest.fixture
+def study(world: World) -> World:
+    """Events that name files; the dataset's own table names the same stimuli by other ids."""
+    world.add(make_run("01"), ["x.png", "y.png"], np.eye(2))
+    world.add(make_run("02"), ["y.png", "", "z.png"], np.eye(3))
+    stimuli = world.folder / "bids" / "stimuli"
+    stimuli.mkdir()
+    for k, name in enumerate(("x", "y")):
+        Image.new("RGB", (4, 4), (k, 0, 0)).save(stimuli / f"{name}.png")
+    (stimuli / "stimuli.tsv").write_text(
+        "stimulus_id\tfilename\tsplit\tdescription\tcat\tdog\n"
+        "stim-3\tz.png\ttest\ta dog\t0\t1\nstim-1\tx.png\ttrain\ta cat\t1\t0\n"
+    )
+    return world
+
+
+def test_stimuli_are_joined_with_the_datasets_table(study: World) -> None:
+    catalogue = catalogue_of(study.plan())
+    assert catalogue.stimuli.stimulus_id == ("x.png", "y.png", "z.png")
+    assert [path.name if path else None for path in catalogue.stimuli.path] == ["x.png", "y.png", None]
+    assert catalogue.table["split"] == ("train", "n/a", "test")
+    assert catalogue.stimuli.captions == (("a cat",), (), ("a dog",))
+    labels = catalogue.labels_of(["x.png", "z.png"], names=["cat", "dog"])
+    np.testing.assert_array_equal(labels, [[1, 0], [0, 1]])
+    assert np.isnan(catalogue.labels_of(["y.png"])).all()
+    assert len({*catalogue.content}) == 3
+    assert not catalogue.simulated
+
+
+def test_stimuli_that_nobody_labelled_are_refused(study: World) -> None:
+    (study.folder / "bids" / "stimuli" / "stimuli.tsv").write_text("stimulus_id\tcat\nother\t1\n")
+    with pytest.raises(DataError, match="label"):
+        catalogue_of(study.plan())
+
+
+def test_the_simulators_datasets_are_known(study: World) -> None:
+    description = study.folder / "bids" / "dataset_description.json"
+    description.write_text('{"Name": "x", "GeneratedBy": [{"Name": "clipmused-bids simulator"}]}')
+    assert catalogue_of(study.plan()).simulated
+    assert replace(catalogue_of(study.plan()), simulated=False).prompts[0]
