@@ -6,6 +6,7 @@ Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -188,7 +189,12 @@ def command(**arguments: Any) -> None:
     _start_logging(verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"])
     from clipmused_bids.stages.invocation import run
 
-    exit_code = run(config, command_line=tuple(sys.argv[1:]))
+    # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        exit_code = run(config, command_line=tuple(sys.argv[1:]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     raise SystemExit(int(exit_code))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.nifti_stream import masked_blocks, named
-from clipmused_bids.errors import DataError
+from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import BoolArray, Grid, Run
 
 logger = logging.getLogger(__name__)
@@ -168,6 +168,18 @@ def usable_voxels(path: Path) -> tuple[Grid, BoolArray]:
     if not usable.any():
         raise _constant(path)
     return grid, usable.reshape(grid.shape)
+
+
+def run_seconds(run: Run) -> float | None:
+    """Length of a run by its header: volumes x TR; None where that cannot be told (reading it will say why)."""
+    stated = run.metadata.get("RepetitionTime")
+    if run.image is None or run.image_kind != "bold" or not isinstance(stated, int | float):
+        return None
+    try:
+        shape = _open(run.image).shape
+    except ClipMusedError:
+        return None
+    return float(shape[3] * stated) if len(shape) == 4 else None
 
 
 def mean_of_first_volumes(path: Path, *, n_volumes: int) -> tuple[Grid, NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from typing import Literal
 from clipmused_bids.config import Config, Hyperparameters, ResponseKind
 from clipmused_bids.dataset.derivatives import Derivative, find_derivatives
 from clipmused_bids.dataset.events import read_events
+from clipmused_bids.dataset.images import run_seconds
 from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
 from clipmused_bids.dataset.spaces import is_common_space
@@ -207,6 +208,7 @@ def _read_run(config: Config, run: Run) -> Trials:
             stimulus_column=config.inputs.stimulus_column,
             merge_blocks=config.inputs.merge_blocks,
             decode=decode,
+            run_seconds=run_seconds(run),
         )
 
     try:

@@ -356,3 +356,20 @@ def test_the_log_holds_what_was_said_before_the_folder_existed(trained: Path) ->
     (text,) = [text for text in texts if "6 run(s) estimated" in text]
     assert text.index("Events: 192 rows") < text.index("Responses: 6 run(s) estimated")
     assert "split: rule 4" in text
+
+
+def test_onsets_in_milliseconds_are_recognised(
+    own_study: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    ridge = ("participant", "--prepare", "--method", "ridge", "--config-file", quick)
+    assert command(own_study, tmp_path / "seconds", *ridge).returncode == 0
+    for path in own_study.glob("sub-*/func/*_events.tsv"):
+        table = pd.read_csv(path, sep="\t")
+        table[["onset", "duration"]] = (1000 * table[["onset", "duration"]]).round(3)
+        table.to_csv(path, sep="\t", index=False)
+    done = command(own_study, tmp_path / "milliseconds", *ridge)
+    assert done.returncode == 0, done.stderr
+    assert "were read as milliseconds" in done.stderr
+    for path in (tmp_path / "seconds").glob("sub-*/func/*_responses.safetensors"):
+        other = tmp_path / "milliseconds" / path.relative_to(tmp_path / "seconds")
+        np.testing.assert_allclose(load_file(other)["responses"], load_file(path)["responses"], atol=1e-4)
