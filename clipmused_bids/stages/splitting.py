@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from clipmused_bids.stages.plan import Plan
 logger = logging.getLogger(__name__)
 
 SET_COLUMNS = ("split", "set")
+# Share of trials with the condition of the trial before; shuffled conditions repeat far less often.
+SAME_AS_BEFORE = 0.75
 
 
 def stored_split(tree: OutputTree, *, model_label: str) -> Split | None:
@@ -144,10 +147,22 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
         labels=catalogue.labels_of(stimuli),
         onset=np.concatenate([run.onset for run in trials]) if trials else np.empty(0),
         label_names=catalogue.stimuli.label_names,
-        blocked=all(run.stimulus_column is None for run in trials),
+        blocked=all(run.stimulus_column is None for run in trials) or in_blocks(trials),
         column=column,
         content=catalogue.contents_of(stimuli),
     )
+
+
+def in_blocks(runs: Sequence[Trials]) -> bool:
+    """Whether stimuli come in blocks of one condition.
+
+    Responses of one block share their noise, so stimuli of a block that are divided between sets decode each other.
+    """
+    conditions = {name for run in runs for name in run.condition if name}
+    pairs = [(one, other) for run in runs for one, other in pairwise(run.condition)]
+    if len(conditions) < 2 or not pairs:
+        return False
+    return sum(one == other != "" for one, other in pairs) > SAME_AS_BEFORE * len(pairs)
 
 
 def _set_column(

@@ -46,3 +46,17 @@ def test_raider_trains_five_people_in_native_space(quick: Path, command: Command
     assert "native space" in done.stderr
     assert len(list(tmp_path.glob("sub-*/func/*_desc-betas_responses.safetensors"))) == 40
     assert top1(tmp_path, "clipmused")["group"] > 0.3  # chance 0.143
+
+
+def test_images_shown_in_blocks_are_not_divided_within_blocks(
+    quick: Path, command: Command, tmp_path: Path
+) -> None:
+    """12 blocks of 16 images of one category, a second apart: split by image, neighbours would decode each other."""
+    done = command(
+        Path(str(DATA)) / "studyforrest", tmp_path, "group", "--train", "--method", "prevalence", "--config-file", quick
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "unseen stimuli" not in done.stderr
+    split = pd.read_csv(tmp_path / "split.tsv", sep="\t")
+    assert set(split["rule"]) == {"tail"}
+    assert "0 missing" not in done.stderr, "its images are not there, and none is invented"

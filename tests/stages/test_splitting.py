@@ -9,9 +9,11 @@ import pytest
 
 from clipmused_bids.dataset.split_file import read_split, write_split
 from clipmused_bids.errors import CannotCreateError, DataError, DatasetError, MissingInputError, UsageError
+from clipmused_bids.records import Trials
 from clipmused_bids.stages.splitting import (
     choose_split,
     design_of,
+    in_blocks,
     keep_split,
     own_split_file,
     sets_of_runs,
@@ -239,3 +241,18 @@ def test_a_split_that_is_nowhere(study: World) -> None:
     for ask in (choose_split, lambda plan, _catalogue, tree: split_of_decoder(plan, tree)):
         with pytest.raises(MissingInputError, match="no such file, and no rule of that name"):
             ask(study.plan(split="by_runs"), make_catalogue(LABELS), study.tree)
+
+
+def test_blocks_of_one_condition_are_told_from_shuffled_conditions() -> None:
+    def run(conditions: str) -> Trials:
+        n = len(conditions)
+        nothing = np.empty(0)
+        return Trials(
+            np.arange(n, dtype=float), np.ones(n), tuple(f"s{k}" for k in range(n)), tuple(conditions),
+            {}, nothing, nothing, (), n, n, {}, "stim_file",
+        )  # fmt: skip
+
+    assert in_blocks([run("aaaabbbbaaaa"), run("bbbbaaaabbbb")])
+    assert not in_blocks([run("abbabaabbaab")])
+    assert not in_blocks([run("aaaaaaaaaaaa")]), "one condition says nothing"
+    assert not in_blocks([])
