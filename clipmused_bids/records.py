@@ -125,6 +125,10 @@ class Trials:
         Events column the stimuli were read from.
     notes : tuple of str
         What was unusual about the file and how it was read.
+    movie : tuple of str or None
+        Where trials are samples of movies: the movie of each; None otherwise.
+    movie_seconds : ndarray of shape (n_trials,) or None
+        Time of each sample in its movie, in s.
     """
 
     onset: FloatArray
@@ -140,11 +144,18 @@ class Trials:
     excluded: Mapping[str, int]
     stimulus_column: str | None = None
     notes: tuple[str, ...] = ()
+    movie: tuple[str, ...] | None = None
+    movie_seconds: FloatArray | None = None
 
     @property
     def n_trials(self) -> int:
         """Number of trials."""
         return len(self.onset)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the trials are samples of movies."""
+        return self.movie is not None
 
     def take(self, index: IntArray) -> Trials:
         """Return the same run with the trials at ``index`` only; nothing else changes."""
@@ -156,7 +167,29 @@ class Trials:
             stimulus_id=tuple(self.stimulus_id[i] for i in chosen),
             condition=tuple(self.condition[i] for i in chosen),
             columns={name: tuple(values[i] for i in chosen) for name, values in self.columns.items()},
+            movie=None if self.movie is None else tuple(self.movie[i] for i in chosen),
+            movie_seconds=None if self.movie_seconds is None else self.movie_seconds[index],
         )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the picture of one stimulus lies; nothing of it has been read.
+
+    Parameters
+    ----------
+    path : Path
+        Image file, bank of images (HDF5), or movie.
+    dataset, row : str and int, or None
+        Dataset of the bank and row in it, from 0; None for a file of its own.
+    seconds : float or None
+        Time of the frame in the movie, in s; None where the file is no movie.
+    """
+
+    path: Path
+    dataset: str | None = None
+    row: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +199,8 @@ class Stimuli:
     Parameters
     ----------
     stimulus_id : tuple of str
-    path : tuple of (Path or None)
-        Image file; None where none was found or the stimulus is a category name.
+    picture : tuple of (Picture or None)
+        None where none was found or the stimulus is a category name.
     captions : tuple of tuple of str
         Sentences of each stimulus; empty where there are none.
     label_names : tuple of str
@@ -179,7 +212,7 @@ class Stimuli:
     """
 
     stimulus_id: tuple[str, ...]
-    path: tuple[Path | None, ...]
+    picture: tuple[Picture | None, ...]
     captions: tuple[tuple[str, ...], ...]
     label_names: tuple[str, ...]
     labels: FloatArray

@@ -14,7 +14,7 @@ from clipmused_bids.config import Config
 
 
 def parse(*words: str) -> Config:
-    context = command.make_context("clipmused-bids", expand_several(words))
+    context = command.make_context("clipmused-bids", expand_several(words, command.params))
     return config_from_arguments(context.params)
 
 
@@ -49,7 +49,7 @@ def test_underscores_and_aliases() -> None:
 
 def test_a_negative_number_is_a_value() -> None:
     words = ["/b", "/o", "group", "--lag", "-1.5", "--labels", "a.tsv"]
-    assert expand_several(words) == words
+    assert expand_several(words, command.params) == words
 
 
 def test_options_win_over_the_file_which_wins_over_the_preset(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.errors import DataError
+from clipmused_bids.records import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 MOST_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BACKGROUND = (128, 128, 128)
+
+
+def open_picture(picture: Picture) -> Image:
+    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image`."""
+    return open_image(picture.path)
 
 
 def open_image(path: Path, *, most_pixels: int = MOST_PIXELS) -> Image:

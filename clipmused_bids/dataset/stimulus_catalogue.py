@@ -69,9 +69,11 @@ def write_catalogue(
 def _columns(stimuli: Stimuli, *, content_hash: Sequence[str | None], bids_dir: Path) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "stimulus_id": stimuli.stimulus_id,
-        "type": ["category" if path is None else "image" for path in stimuli.path],
-        "filename": [None if path is None else _portable(path, bids_dir) for path in stimuli.path],
-        "present": [path is not None for path in stimuli.path],
+        "type": ["category" if picture is None else "image" for picture in stimuli.picture],
+        "filename": [
+            None if picture is None else _portable(picture.path, bids_dir) for picture in stimuli.picture
+        ],
+        "present": [picture is not None for picture in stimuli.picture],
         "content_hash": content_hash,
         "n_captions": [len(captions) for captions in stimuli.captions],
     }

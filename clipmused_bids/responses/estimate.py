@@ -47,6 +47,8 @@ def choose_kind(
     """
     if image_kind == "betas":
         return "betas", "the images are responses already"
+    if any(trials.continuous for trials in runs):
+        return "window", "trials are samples of movies"
     durations = np.concatenate([trials.duration for trials in runs]) if runs else np.empty(0)
     if len(durations) == 0:
         raise DesignError("no run has a trial.", hint="name the trials with --trial-type")
@@ -54,6 +56,11 @@ def choose_kind(
     if median >= BLOCK_DURATION:
         return "window", f"trials are blocks (median duration {median:g} s, at least {BLOCK_DURATION:g} s)"
     return "lss", f"trials are events (median duration {median:g} s, below {BLOCK_DURATION:g} s)"
+
+
+def default_lag(trials: Trials) -> float:
+    """Shift in s between a stimulus and the volumes of its response: 4 for samples of movies, else 5."""
+    return 4.0 if trials.continuous else 5.0
 
 
 def estimate_responses(
@@ -213,6 +220,7 @@ def _windows(
     scans: IntArray,
     voxel_block: int,
 ) -> tuple[FloatArray, IntArray, dict[str, int]]:
+    lag = default_lag(trials) if options.lag is None else options.lag
     within, dropped = trials_within_run(
         trials.onset, n_scans=len(bold), repetition_time=repetition_time, start_time=start_time
     )
@@ -223,10 +231,11 @@ def _windows(
     values, kept = window_responses(
         bold,
         trials.onset[within],
-        trials.duration[within],
+        # The volume nearest to the lag: neighbouring frames of a movie share the others.
+        np.zeros(len(within)) if trials.continuous else trials.duration[within],
         repetition_time=repetition_time,
         start_time=start_time,
-        lag=options.lag,
+        lag=lag,
         window=options.window,
         sample_mask=scans,
         nuisance=nuisance,
@@ -236,7 +245,7 @@ def _windows(
         dropped[NO_SCAN] = lost
     if len(kept) == 0:
         raise DesignError(
-            f"none of {trials.n_trials} trials has a kept scan {options.lag:g} s after its onset.",
+            f"none of {trials.n_trials} trials has a kept scan {lag:g} s after its onset.",
             hint="check the lag (responses.lag) and how many scans are scrubbed",
         )
     return values, within[kept], dropped

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.stimuli import Resolved, resolve_stimuli
 from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
-from clipmused_bids.records import FloatArray, Stimuli
+from clipmused_bids.records import FloatArray, Picture, Stimuli
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.targets.prompts import stimulus_prompts
 
@@ -96,7 +95,7 @@ def make_catalogue(plan: Plan) -> Catalogue:
     inputs = plan.config.inputs
     table = read_stimuli_table(plan.config.bids_dir)
     named = any(trials.stimulus_column for trials in plan.trials.values())
-    paths = _files(plan, names) if named else (None,) * len(names)
+    pictures = _pictures(plan, names) if named else (None,) * len(names)
     label_names, labels, single = read_labels(
         inputs.labels, stimulus_ids=names, conditions=conditions, stimuli_table=table
     )
@@ -104,8 +103,8 @@ def make_catalogue(plan: Plan) -> Catalogue:
     rows = [None if table is None else table.row_of(name) for name in names]
     columns = {} if table is None else table.columns
     return Catalogue(
-        stimuli=Stimuli(tuple(names), paths, captions, label_names, labels, single),
-        content=tuple("" if path is None else content_hash(path) for path in paths),
+        stimuli=Stimuli(tuple(names), pictures, captions, label_names, labels, single),
+        content=tuple("" if picture is None else content_hash(picture.path) for picture in pictures),
         table={
             column: tuple("n/a" if row is None else cells[row] for row in rows)
             for column, cells in columns.items()
@@ -120,7 +119,7 @@ def store_catalogue(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> None:
     write_catalogue(tree, catalogue.stimuli, content_hash=contents, bids_dir=plan.config.bids_dir)
 
 
-def _files(plan: Plan, names: Sequence[str]) -> tuple[Path | None, ...]:
+def _pictures(plan: Plan, names: Sequence[str]) -> tuple[Picture | None, ...]:
     resolved: Resolved = resolve_stimuli(
         names, bids_dir=plan.config.bids_dir, stimuli_dirs=plan.config.inputs.stimuli_dirs
     )
@@ -135,7 +134,7 @@ def _files(plan: Plan, names: Sequence[str]) -> tuple[Path | None, ...]:
         if resolved.missing
         else "",
     )
-    return resolved.path
+    return tuple(None if path is None else Picture(path) for path in resolved.path)
 
 
 def _is_simulated(plan: Plan) -> bool:

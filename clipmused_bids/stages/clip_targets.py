@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from clipmused_bids.config import TargetOptions
 from clipmused_bids.dataset.description import write_descriptions
 from clipmused_bids.dataset.embeddings import EmbeddingCache
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.pictures import open_image
+from clipmused_bids.dataset.pictures import open_picture
 from clipmused_bids.dataset.tensors import digest
 from clipmused_bids.errors import ClipMusedError
-from clipmused_bids.records import Targets
+from clipmused_bids.records import Picture, Targets
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import clip_name
@@ -63,7 +62,7 @@ def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, dev
         )
     clip = load_clip(options.clip_model, weights=options.clip_weights, device=device)
     clip = replace(clip, name=clip_name(clip.name))
-    n_images = sum(path is not None for path in catalogue.stimuli.path)
+    n_images = sum(picture is not None for picture in catalogue.stimuli.picture)
     low_kind = choose_low(n_images, n_features=clip.n_patches * clip.patch_width, wanted=options.low)
     model = {"clip_model": clip.name, "weights_sha256": clip.weights_hash}
     low: dict[str, Any] = {"low": low_kind}
@@ -87,7 +86,9 @@ def prepare_targets(
     An image that cannot be read is reported by name and left out; its trials keep their labels.
     """
     rows = catalogue.rows_of(stimulus_ids)
-    contents = {catalogue.content[k]: path for k in rows if (path := catalogue.stimuli.path[k]) is not None}
+    contents = {
+        catalogue.content[k]: picture for k in rows if (picture := catalogue.stimuli.picture[k]) is not None
+    }
     sentences = {digest(text): text for k in rows for text in sentences_of(catalogue, k)}
     n_images, n_sentences = (
         len(maker.images.missing(list(contents))),
@@ -119,12 +120,12 @@ def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequenc
     """
     rows = catalogue.rows_of(stimulus_ids)
     missing = set(
-        maker.images.missing([catalogue.content[k] for k in rows if catalogue.stimuli.path[k] is not None])
+        maker.images.missing([catalogue.content[k] for k in rows if catalogue.stimuli.picture[k] is not None])
     )
     with_image = [
         n
         for n, k in enumerate(rows)
-        if catalogue.stimuli.path[k] is not None and catalogue.content[k] not in missing
+        if catalogue.stimuli.picture[k] is not None and catalogue.content[k] not in missing
     ]
     low = image = None
     if with_image:
@@ -155,12 +156,12 @@ def sentences_of(catalogue: Catalogue, row: int) -> tuple[str, ...]:
     return catalogue.stimuli.captions[row] or catalogue.prompts[row]
 
 
-def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Path]) -> int:
+def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Picture]) -> int:
     """Encode and store; returns how many images cannot be read."""
     opened = []
     for key in keys:
         try:
-            opened.append((key, open_image(contents[key])))
+            opened.append((key, open_picture(contents[key])))
         except ClipMusedError as error:
             logger.warning("left out of the CLIP targets: %s", str(error).splitlines()[0])
     if not opened:

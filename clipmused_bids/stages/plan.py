@@ -17,7 +17,7 @@ from clipmused_bids.dataset.participants import list_participants, participants_
 from clipmused_bids.dataset.spaces import is_common_space
 from clipmused_bids.errors import ClipMusedError, DataError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.records import Run, Trials
-from clipmused_bids.responses.estimate import choose_kind
+from clipmused_bids.responses.estimate import choose_kind, default_lag
 from clipmused_bids.stages.failures import Failures
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Plan:
         Events of every run of every participant, by ``Run.key``.
     event_runs : tuple of Run
         Every run of every participant that has events; splits are made from all of them.
-    kind : {"lss", "window", "betas"}
+    kind : {"lss", "lsa", "window", "betas"}
         How responses are made.
     common_space : bool
     hyperparameters : Hyperparameters
@@ -55,7 +55,7 @@ class Plan:
     runs: tuple[Run, ...]
     trials: Mapping[str, Trials]
     event_runs: tuple[Run, ...]
-    kind: Literal["lss", "window", "betas"]
+    kind: Literal["lss", "lsa", "window", "betas"]
     common_space: bool
     hyperparameters: Hyperparameters
     preset: str
@@ -120,7 +120,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         event_runs=tuple(run for run in event_runs if run.key in trials),
         kind=kind,
         common_space=_in_common_space(config, runs),
-        hyperparameters=config.hyperparameters(default_preset=preset),
+        hyperparameters=_with_lag(config.hyperparameters(default_preset=preset), trials[runs[0].key]),
         preset=preset,
     )
 
@@ -235,13 +235,20 @@ def _require_trials(runs: tuple[Run, ...], trials: Mapping[str, Trials]) -> None
 
 def _response_kind(
     runs: tuple[Run, ...], trials: Mapping[str, Trials], *, wanted: ResponseKind
-) -> Literal["lss", "window", "betas"]:
+) -> Literal["lss", "lsa", "window", "betas"]:
     """One kind for all runs; their trials decide where none was asked for."""
     if wanted != "auto":
         return wanted
     kind, why = choose_kind([trials[run.key] for run in runs], runs[0].image_kind)
     logger.info("Responses: %s (%s).", kind, why)
     return kind
+
+
+def _with_lag(hyperparameters: Hyperparameters, trials: Trials) -> Hyperparameters:
+    """Settle the lag where none was asked for, so that what is stored says it."""
+    responses = hyperparameters.responses
+    lag = default_lag(trials) if responses.lag is None else responses.lag
+    return replace(hyperparameters, responses=replace(responses, lag=lag))
 
 
 def _in_common_space(config: Config, runs: tuple[Run, ...]) -> bool:

@@ -52,6 +52,7 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
     options = as_tables(plan.hyperparameters.responses)
     used = {
         "lss": ("hrf", "high_pass"),
+        "lsa": ("hrf", "high_pass"),
         "window": ("lag", "window"),
         "betas": (),
     }[plan.kind]

@@ -21,7 +21,7 @@ from clipmused_bids.dataset.response_files import write_responses
 from clipmused_bids.dataset.split_file import write_split
 from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
 from clipmused_bids.dataset.weights import save_model, write_card
-from clipmused_bids.records import Grid, History, Run, RunResponses, Score, Split, Stimuli, Trials
+from clipmused_bids.records import Grid, History, Picture, Run, RunResponses, Score, Split, Stimuli, Trials
 
 SCORES = (MetricRow("01", "test", "single trials", Score("mAP", 0.5, 0.1, 2, 2)),)
 
@@ -96,7 +96,9 @@ def fill_tree(root: Path, bids_dir: Path) -> OutputTree:
     write_split(tree.split, split)
     cache = EmbeddingCache(tree.embeddings("ViT-B-16"), {"ClipModel": "ViT-B-16"})
     cache.add(["0a", "f1"], {"low": np.ones((2, 4)), "high": np.ones((2, 4))})
-    stimuli = Stimuli(("a", "b"), (bids_dir / "stimuli" / "a.png", None), ((), ()), ("dog",), np.ones((2, 1)))
+    stimuli = Stimuli(
+        ("a", "b"), (Picture(bids_dir / "stimuli" / "a.png"), None), ((), ()), ("dog",), np.ones((2, 1))
+    )
     write_catalogue(tree, stimuli, content_hash=["0a", None], bids_dir=bids_dir)
     fill_rest(tree)
     write_descriptions(tree)

@@ -9,7 +9,7 @@ import pytest
 
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
-from clipmused_bids.records import Stimuli
+from clipmused_bids.records import Picture, Stimuli
 
 
 def stimuli(*ids: str, bids_dir: Path) -> Stimuli:
@@ -21,7 +21,13 @@ def stimuli(*ids: str, bids_dir: Path) -> Stimuli:
     n = len(ids)
     labels = np.array([[1.0, np.nan], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])[:n]
     captions = tuple(("A dog.", "A cat.")[: k % 3] for k in range(n))
-    return Stimuli(ids, tuple(paths.get(name) for name in ids), captions, ("dog", "hot pot"), labels)
+    return Stimuli(
+        ids,
+        tuple(Picture(paths[name]) if paths.get(name) else None for name in ids),
+        captions,
+        ("dog", "hot pot"),
+        labels,
+    )
 
 
 def test_columns(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from clipmused_bids.config import Config, as_tables, build_hyperparameters, merge
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.response_files import write_responses
-from clipmused_bids.records import Grid, Run, RunResponses, Split, Stimuli, Trials
+from clipmused_bids.records import Grid, Picture, Run, RunResponses, Split, Stimuli, Trials
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
 
@@ -110,7 +110,9 @@ class World:
             actions=("train",),
             **config,
         )
-        tables = merge(as_tables(options.hyperparameters()), hyperparameters or {})
+        # A plan has the lag settled.
+        settled = merge(as_tables(options.hyperparameters()), {"responses": {"lag": 5.0}})
+        tables = merge(settled, hyperparameters or {})
         return Plan(
             config=options,
             participants=chosen,
@@ -149,10 +151,11 @@ def make_catalogue(
 ) -> Catalogue:
     ids = tuple(sorted(labels))
     files = tuple((paths or {}).get(name) for name in ids)
+    pictures = tuple(None if path is None else Picture(path) for path in files)
     return Catalogue(
         stimuli=Stimuli(
             ids,
-            files,
+            pictures,
             tuple(tuple((captions or {}).get(name, ())) for name in ids),
             tuple(names),
             np.array([labels[name] for name in ids], dtype=float).reshape(len(ids), len(names)),

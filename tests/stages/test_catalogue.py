@@ -45,7 +45,11 @@ def study(world: World) -> World:
 def test_stimuli_are_joined_with_the_datasets_table(study: World) -> None:
     catalogue = catalogue_of(study.plan())
     assert catalogue.stimuli.stimulus_id == ("x.png", "y.png", "z.png")
-    assert [path.name if path else None for path in catalogue.stimuli.path] == ["x.png", "y.png", None]
+    assert [picture.path.name if picture else None for picture in catalogue.stimuli.picture] == [
+        "x.png",
+        "y.png",
+        None,
+    ]
     assert catalogue.table["split"] == ("train", "n/a", "test")
     assert catalogue.stimuli.captions == (("a cat",), (), ("a dog",))
     labels = catalogue.labels_of(["x.png", "z.png"], names=["cat", "dog"])

@@ -1,0 +1,107 @@
+"""Command line of the BIDS App: arguments -> Config -> stages; errors -> exit codes.
+
+Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from clipmused_bids import __version__
+from clipmused_bids.cli.configuration import config_from_arguments
+from clipmused_bids.cli.options import all_options
+from clipmused_bids.cli.words import expand_several
+from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
+
+__all__ = ["command", "config_from_arguments", "expand_several", "main"]
+
+
+@click.command(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "max_content_width": 110,
+    },
+    epilog="Exit codes: 0 ok, 16 dataset unfit, 17 unknown level, 18 nothing selected, 64 usage, "
+    "65 bad data, 66 input missing, 73 output refused, 74 write error, 75 interrupted.",
+)
+@all_options
+@click.version_option(__version__, prog_name="clipmused-bids", message="%(prog)s %(version)s")
+def command(**arguments: Any) -> None:
+    """Decode what people saw from their fMRI: CLIP-MUSED on a BIDS dataset.
+
+    BIDS_DIR holds the raw dataset (never written to), OUTPUT_DIR is a derivatives folder for all results.
+    Without an action, `participant` prepares (and decodes if a decoder exists); `group` trains, decodes and
+    evaluates.
+    """
+    config = config_from_arguments(arguments)
+    if not config.bids_dir.is_dir():
+        raise MissingInputError(
+            f"{config.bids_dir}: no such folder.", hint="the first argument is the BIDS dataset"
+        )
+    _start_logging(verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"])
+    from clipmused_bids.stages.invocation import run
+
+    # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        exit_code = run(config, command_line=tuple(sys.argv[1:]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    raise SystemExit(int(exit_code))
+
+
+def _start_logging(*, verbose: int, quiet: bool, debug: bool) -> None:
+    """Send the package's own log to the terminal; the root logger is left alone."""
+    level = logging.WARNING if quiet else logging.DEBUG if debug or verbose else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("%(levelname)-7s %(message)s" if verbose else "%(message)s"))
+    logger = logging.getLogger("clipmused_bids")
+    logger.setLevel(logging.DEBUG)
+    logger.handlers[:] = [handler]
+    # A library that sets up the root logger must not make every line appear twice.
+    logger.propagate = False
+    if verbose < 2 and not debug:
+        import warnings
+
+        # Third-party notices help only whoever develops; -vv shows them.
+        warnings.simplefilter("ignore")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; errors are printed in one screen."""
+    arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
+    try:
+        command.main(args=arguments, prog_name="clipmused-bids", standalone_mode=False)
+    except click.UsageError as error:
+        click.echo(
+            f"error: {error.format_message()}\nhint: clipmused-bids --help lists the options", err=True
+        )
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
+        return int(ExitCode.INTERRUPTED)
+    except ClipMusedError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return int(error.exit_code)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(
+            f"error: unexpected {type(error).__name__}: {str(error)[:500]}\n"
+            "hint: --debug shows where; please report it with the log in OUTPUT_DIR/logs",
+            err=True,
+        )
+        return int(ExitCode.UNEXPECTED)
+    return int(ExitCode.OK)

@@ -1,0 +1,151 @@
+"""From click's values to the checked configuration."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from clipmused_bids.config import (
+    Action,
+    Config,
+    InputOptions,
+    Level,
+    Selection,
+    build_hyperparameters,
+    merge,
+    read_config_file,
+)
+from clipmused_bids.errors import UnknownLevelError, UsageError
+
+LEVELS: dict[str, Level] = {
+    "participant": "participant",
+    "subject": "participant",
+    "group": "group",
+    "dataset": "group",
+}
+_BASES: dict[str | None, Literal[0, 1] | None] = {None: None, "0": 0, "1": 1}
+_UNITS = {"": 2**30, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def config_from_arguments(arguments: dict[str, Any]) -> Config:
+    """Build the checked configuration from click's values.
+
+    Raises
+    ------
+    UnknownLevelError, UsageError, MissingInputError
+        For values that mean nothing; with a hint.
+    """
+    level = LEVELS.get(arguments["analysis_level"])
+    if level is None:
+        raise UnknownLevelError(
+            f"analysis level {arguments['analysis_level']}: unknown.",
+            hint="participant or group (subject, dataset)",
+        )
+    actions: tuple[Action, ...] = tuple(
+        action for action in ("prepare", "train", "decode", "evaluate") if arguments[action]
+    )
+    return Config(
+        bids_dir=arguments["bids_dir"],
+        output_dir=arguments["output_dir"],
+        level=level,
+        actions=actions,
+        selection=_selection(arguments),
+        inputs=_inputs(arguments),
+        method=arguments["method"],
+        preset=arguments["preset"],
+        overrides=_overrides(arguments),
+        model_label=arguments["model_label"] or arguments["method"].replace("-", ""),
+        split=arguments["split"],
+        device=arguments["device"],
+        random_seed=arguments["random_seed"],
+        work_dir=arguments["work_dir"],
+        overwrite=arguments["overwrite"],
+        memory=_bytes(arguments["mem"]),
+        write_betas=arguments["write_betas"],
+        stop_on_first_crash=arguments["stop_on_first_crash"],
+        dry_run=arguments["dry_run"],
+        check=arguments["check"],
+        offline=arguments["offline"],
+    )
+
+
+def _selection(arguments: dict[str, Any]) -> Selection:
+    return Selection(
+        participants=arguments["participant_label"],
+        exclude_participants=arguments["exclude_participant_label"],
+        sessions=tuple(label.removeprefix("ses-") for label in arguments["session_id"]),
+        tasks=tuple(label.removeprefix("task-") for label in arguments["task_id"]),
+        runs=arguments["run_id"],
+        space=arguments["space"].removeprefix("space-") if arguments["space"] else None,
+        filter_file=arguments["bids_filter_file"],
+    )
+
+
+def _inputs(arguments: dict[str, Any]) -> InputOptions:
+    return InputOptions(
+        derivatives=arguments["derivatives"],
+        betas=arguments["betas"],
+        stimuli_dirs=arguments["stimuli_dir"],
+        stimulus_column=arguments["stimulus_column"],
+        stimulus_map=arguments["stimulus_map"],
+        stimulus_index_base=_BASES[arguments["stimulus_index_base"]],
+        labels=arguments["labels"],
+        captions=arguments["captions"],
+        targets=arguments["targets"],
+        movie=arguments["movie"],
+        frame_interval=arguments["frame_interval"],
+        resample=arguments["resample"],
+        mask=arguments["mask"],
+        atlas=arguments["atlas"],
+        confounds=arguments["confounds"],
+        trial_types=arguments["trial_type"],
+        merge_blocks=arguments["merge_blocks"],
+        common_space=arguments["common_space"],
+    )
+
+
+def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters set explicitly: the configuration file, and the options over it."""
+    options: dict[str, dict[str, Any]] = {
+        "responses": {
+            "kind": arguments["response"],
+            "lag": arguments["lag"],
+            "window": arguments["window"],
+            "hrf": arguments["hrf"],
+            "smoothing_fwhm": arguments["smoothing_fwhm"],
+            "standardize": arguments["standardize"],
+        },
+        "model": {"n_regions": _clusters(arguments["atlas"])},
+        "targets": {"clip_model": arguments["clip_model"], "clip_weights": arguments["clip_weights"]},
+    }
+    given: dict[str, Any] = {
+        table: {name: value for name, value in values.items() if value is not None}
+        for table, values in options.items()
+        if any(value is not None for value in values.values())
+    }
+    if arguments["min_label_frequency"] is not None:
+        given["min_label_frequency"] = arguments["min_label_frequency"]
+    from_file = read_config_file(arguments["config_file"]) if arguments["config_file"] else {}
+    overrides = merge(from_file, given)
+    build_hyperparameters(overrides)
+    return overrides
+
+
+def _clusters(atlas: str | None) -> int | None:
+    """Number of regions in ``--atlas clusters:M`` or ``grid:M``; None where it names none."""
+    kind, _, number = (atlas or "").partition(":")
+    if kind not in {"clusters", "grid"} or not number:
+        return None
+    if not number.isdigit() or int(number) < 2:
+        raise UsageError(f"--atlas {atlas}: expected at least two regions.", hint=f"--atlas {kind}:32")
+    return int(number)
+
+
+def _bytes(text: str | None) -> int | None:
+    """Read an amount of memory: ``16G``, ``800M``, ``4GiB``; a number alone is GB, as in fMRIPrep."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"--mem {text}: expected an amount of memory.", hint="for example --mem 16G")
+    return int(float(match[1]) * _UNITS[match[2].upper()])

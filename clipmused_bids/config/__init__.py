@@ -1,0 +1,52 @@
+"""Configuration: frozen values, checked when built, read from and written to TOML; presets.
+
+Values come from the command line, over the user's ``--config-file``, over the preset, over the defaults here.
+"""
+
+from clipmused_bids.config.hyperparameters import (
+    HRF_MODELS,
+    LONGEST_WINDOW,
+    Hyperparameters,
+    LinearOptions,
+    ModelOptions,
+    ResponseKind,
+    ResponseOptions,
+    TargetOptions,
+    TrainingOptions,
+)
+from clipmused_bids.config.inputs import InputOptions, Selection
+from clipmused_bids.config.invocation import (
+    PRESETS,
+    Action,
+    Config,
+    Level,
+    build_hyperparameters,
+    checked_inputs,
+    read_config_file,
+    read_preset,
+)
+from clipmused_bids.config.tables import as_tables, merge
+
+__all__ = [
+    "HRF_MODELS",
+    "LONGEST_WINDOW",
+    "PRESETS",
+    "Action",
+    "Config",
+    "Hyperparameters",
+    "InputOptions",
+    "Level",
+    "LinearOptions",
+    "ModelOptions",
+    "ResponseKind",
+    "ResponseOptions",
+    "Selection",
+    "TargetOptions",
+    "TrainingOptions",
+    "as_tables",
+    "build_hyperparameters",
+    "checked_inputs",
+    "merge",
+    "read_config_file",
+    "read_preset",
+]

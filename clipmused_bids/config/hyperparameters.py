@@ -1,0 +1,256 @@
+"""Hyper-parameters: everything that a preset or ``--config-file`` may set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clipmused_bids.errors import UsageError
+
+ResponseKind = Literal["auto", "lss", "lsa", "window", "betas"]
+# nilearn's models whose derivatives can be summed over trials.
+HRF_MODELS = tuple(
+    shape + terms
+    for shape in ("spm", "glover")
+    for terms in ("", " + derivative", " + derivative + dispersion")
+)
+LONGEST_WINDOW = 120.0  # s; a response is over by then
+WIDEST_KERNEL = 50.0  # mm; beyond it nothing of a brain is left
+
+
+@dataclass(frozen=True)
+class ResponseOptions:
+    """How one response per trial is estimated.
+
+    Parameters
+    ----------
+    kind : {"auto", "lss", "lsa", "window", "betas"}
+    noise : {"ols", "ar1"}
+        For ``lss`` and ``lsa``: white noise, or autocorrelated noise of first order, estimated for each voxel and
+        rounded to hundredths as nilearn does.
+    others : {"together", "by-condition"}
+        For ``lss``: all other trials are one regressor, or those of each condition are one.
+    hrf : str
+        For ``lss`` and ``lsa``: nilearn's name of the haemodynamic response (``spm``, ``glover``, with
+        ``+ derivative`` or ``+ derivative + dispersion``); derivatives enter as their sums over trials, as nuisance.
+    high_pass : float
+        For ``lss`` and ``lsa``: cut-off of the cosine drift in Hz (128 s as in fMRIPrep, SPM and FSL); not used
+        where the confounds bring their own cosines.
+    lag : float or None
+        For ``window``: shift in s between a stimulus and the volumes that are averaged; None: 4 s for samples of
+        movies, else 5 s.
+    window : float
+        For ``window``: length in s of that average; 0 for the duration of the trial, and for the nearest volume
+        where trials are samples of movies.
+    smoothing_fwhm : float
+        Width in mm of a Gaussian kernel the images are smoothed with; 0: none.
+    standardize : {"auto", "run", "session", "participant", "none"}
+        ``auto`` is ``session`` for betas and ``run`` otherwise.
+    scaling : {"zscore", "minmax"}
+        Within that unit: mean 0 and standard deviation 1, or from 0 to 1 (as the reference code does for movies).
+    reliable_voxels : int
+        Number of voxels with the most reliable responses to repeated training stimuli that are kept; 0: all.
+    storage : {"float32", "float16"}
+        ``float16`` halves the disk space; values are kept relative to a power of two for each voxel.
+    """
+
+    kind: ResponseKind = "auto"
+    noise: Literal["ols", "ar1"] = "ols"
+    others: Literal["together", "by-condition"] = "together"
+    hrf: str = "glover"
+    high_pass: float = 0.0078125
+    lag: float | None = None
+    window: float = 0.0
+    smoothing_fwhm: float = 0.0
+    standardize: Literal["auto", "run", "session", "participant", "none"] = "auto"
+    scaling: Literal["zscore", "minmax"] = "zscore"
+    reliable_voxels: int = 0
+    storage: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.hrf not in HRF_MODELS:
+            raise UsageError(f"--hrf {self.hrf}: unknown.", hint=f"one of {', '.join(HRF_MODELS)}")
+        _require(0 <= self.high_pass < math.inf, "responses.high_pass must not be negative (Hz)")
+        _require(
+            self.lag is None or 0 <= self.lag <= LONGEST_WINDOW,
+            f"--lag must lie in 0 to {LONGEST_WINDOW:g} s",
+        )
+        _require(0 <= self.window <= LONGEST_WINDOW, f"--window must lie in 0 to {LONGEST_WINDOW:g} s")
+        _require(
+            0 <= self.smoothing_fwhm <= WIDEST_KERNEL,
+            f"--smoothing-fwhm must lie in 0 to {WIDEST_KERNEL:g} mm",
+        )
+        _require(self.reliable_voxels >= 0, "responses.reliable_voxels must not be negative")
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How CLIP targets are made.
+
+    Parameters
+    ----------
+    clip_model : str
+        ``demo``, or an open_clip model name.
+    clip_weights : str or None
+        A weight file or a folder in open_clip's local-dir form; None for the cached OpenAI weights.
+    low : {"auto", "flat", "projection", "mean"}
+        ``auto`` is ``flat`` up to 2 GB over all stimuli, else a seeded random projection.
+    high : {"mean", "image", "text", "concat"}
+    """
+
+    clip_model: str = "ViT-B-16"
+    clip_weights: str | None = None
+    low: Literal["auto", "flat", "projection", "mean"] = "auto"
+    high: Literal["mean", "image", "text", "concat"] = "mean"
+    projection_width: int = 4096
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _require(self.projection_width > 0, "targets.projection_width must be positive")
+        _require(self.batch_size > 0, "targets.batch_size must be positive")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Shape of the decoder.
+
+    Parameters
+    ----------
+    patches : {"auto", "cnn", "roi", "aligned"}
+        ``cnn``: 3D CNN over the volume. ``roi``: one patch for each region. ``aligned``: each participant's
+        own linear map into shared features, read as patches; for native space without corresponding regions.
+        ``auto``: ``roi`` in a common space or with an atlas, else ``aligned``.
+    width, depth, heads : int
+        D, L and attention heads.
+    mlp_ratio : float
+        Hidden width of a block's MLP over D.
+    head : {"mlp", "linear"}
+    dropout, input_dropout : float
+        Of block outputs; of voxels.
+    n_regions : int
+        Regions made by clustering where no atlas is given.
+    n_shared : int
+        Features of ``aligned`` patches (K), or of each region in native space.
+    n_patches : int
+        Patches that the shared features are read as.
+    alignment : {"auto", "srm", "ridge", "random"}
+        Start of the linear maps, fitted on training trials (the paper: random). In native space ``srm`` (on what
+        all participants saw) or ``ridge`` (to labels and CLIP targets) for each participant's own maps, ``auto``
+        the first that the data allow. In a common space region maps start from ``ridge``, unless ``random``.
+    readout : {"none", "learned", "ridge"}
+        A linear readout in parallel with the tokens (the paper: none). ``learned``: of the features, trained with
+        the rest. ``ridge``: of the voxels, a ridge regression whose held-out predictions stand in for its own
+        while the rest is trained, times a learned weight.
+    """
+
+    patches: Literal["auto", "cnn", "roi", "aligned"] = "auto"
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    mlp_ratio: float = 2.0
+    head: Literal["mlp", "linear"] = "mlp"
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    n_regions: int = 32
+    n_shared: int = 32
+    n_patches: int = 8
+    alignment: Literal["auto", "srm", "ridge", "random"] = "auto"
+    readout: Literal["none", "learned", "ridge"] = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "n_regions", "n_shared", "n_patches"):
+            _require(getattr(self, name) > 0, f"model.{name} must be positive")
+        _require(
+            self.width % self.heads == 0,
+            f"model.width {self.width} must be a multiple of model.heads {self.heads}",
+        )
+        _require(self.mlp_ratio > 0, "model.mlp_ratio must be positive")
+        for name in ("dropout", "input_dropout"):
+            _require(0 <= getattr(self, name) < 1, f"model.{name} must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the decoder is trained.
+
+    Parameters
+    ----------
+    learning_rate, weight_decay : float
+        Adam; with weight decay it is decoupled (AdamW).
+    decay_every, decay_factor : int, float
+        The learning rate is multiplied by ``decay_factor`` every ``decay_every`` epochs (0: never).
+    batch_size, max_epochs, patience : int
+        Patience in epochs without a better validation mAP.
+    lambda_perp, lambda_low, lambda_high : float
+        Weights of the losses of Zhou et al. 2024.
+    perp_scale : {"batch", "batch+width"}
+        L_perp over B^2 as printed, or over B^2 D^2.
+    mixup : float
+        Parameter of the Beta distribution; 0 for none (not in the paper).
+    n_seeds : int
+        Decoders that are trained from consecutive seeds and averaged (the paper: 1).
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    decay_every: int = 0
+    decay_factor: float = 1.0
+    batch_size: int = 32
+    max_epochs: int = 100
+    patience: int = 15
+    lambda_perp: float = 0.001
+    lambda_low: float = 0.1
+    lambda_high: float = 0.001
+    perp_scale: Literal["batch", "batch+width"] = "batch"
+    mixup: float = 0.0
+    n_seeds: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_epochs", "patience", "n_seeds"):
+            _require(getattr(self, name) > 0, f"training.{name} must be positive")
+        for name in ("learning_rate", "decay_factor"):
+            _require(getattr(self, name) > 0, f"training.{name} must be positive")
+        for name in ("weight_decay", "lambda_perp", "lambda_low", "lambda_high", "mixup", "decay_every"):
+            _require(getattr(self, name) >= 0, f"training.{name} must not be negative")
+
+
+@dataclass(frozen=True)
+class LinearOptions:
+    """Ridge baselines: the grid of penalties, relative to the mean eigenvalue of the Gram matrix."""
+
+    alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+
+    def __post_init__(self) -> None:
+        _require(len(self.alphas) > 0 and min(self.alphas) > 0, "linear.alphas must be positive numbers")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Everything a preset or ``--config-file`` may set.
+
+    Parameters
+    ----------
+    min_label_frequency : float
+        Labels that are rarer among the training trials are left out.
+    fit_on : {"train", "train+validation"}
+        Trials the final decoder of every method is fitted to. ``train+validation``: once validation trials have
+        chosen the epoch, the decoder is trained again on both for as many epochs (the paper: ``train``).
+    """
+
+    responses: ResponseOptions = field(default_factory=ResponseOptions)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    linear: LinearOptions = field(default_factory=LinearOptions)
+    min_label_frequency: float = 0.0
+    fit_on: Literal["train", "train+validation"] = "train"
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.min_label_frequency < 1, "min_label_frequency must lie in [0, 1)")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(f"configuration: {message}.")

@@ -1,0 +1,127 @@
+"""One invocation of the command, and where its hyper-parameters come from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from clipmused_bids.config.hyperparameters import Hyperparameters
+from clipmused_bids.config.inputs import InputOptions, Selection
+from clipmused_bids.config.tables import build, merge
+from clipmused_bids.errors import MissingInputError, UsageError
+
+Level = Literal["participant", "group"]
+Action = Literal["prepare", "train", "decode", "evaluate"]
+PRESETS = ("hcp", "nsd", "small")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One invocation of the command.
+
+    Parameters
+    ----------
+    preset : str or None
+        None: chosen by the number of trials when training starts.
+    overrides : mapping
+        Hyper-parameters set explicitly (``--config-file`` and options), by table; over the preset's.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    memory : int or None
+        ``--mem`` in bytes: what ``--prepare`` may hold of a run at a time.
+    write_betas : bool
+        Whether responses are exported as NIfTI.
+    stop_on_first_crash : bool
+        Whether the first failure of a participant, or the first unreadable stimulus, ends the run.
+    dry_run, check : bool
+        Say what would be done; look whether everything that is needed is there.
+    offline : bool
+        Whether missing templates and CLIP weights may not be fetched.
+    trained_mask : str or None
+        Where a stored decoder is used: which mask it was trained with, as its configuration says.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    level: Level
+    actions: tuple[Action, ...]
+    selection: Selection = field(default_factory=Selection)
+    inputs: InputOptions = field(default_factory=InputOptions)
+    method: str = "clip-mused"
+    preset: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    model_label: str = "clipmused"
+    split: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    random_seed: int = 0
+    work_dir: Path | None = None
+    overwrite: bool = False
+    memory: int | None = None
+    write_betas: bool = False
+    stop_on_first_crash: bool = False
+    dry_run: bool = False
+    check: bool = False
+    offline: bool = True
+    trained_mask: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-zA-Z+]+", self.model_label):
+            cleaned = re.sub(r"[^0-9a-zA-Z+]", "", self.model_label)
+            raise UsageError(
+                f"--model-label {self.model_label}: BIDS labels hold letters, digits and + only.",
+                hint=f"--model-label {cleaned}" if cleaned else "--model-label clipmused",
+            )
+        if self.preset is not None and self.preset not in PRESETS:
+            raise UsageError(f"--preset {self.preset}: unknown preset.", hint=f"one of {', '.join(PRESETS)}")
+
+    def hyperparameters(self, *, default_preset: str = "small") -> Hyperparameters:
+        """Preset (or ``default_preset`` where none was asked for) with the explicit values over it."""
+        return build_hyperparameters(merge(read_preset(self.preset or default_preset), self.overrides))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Read a preset that ships with the package, as plain tables."""
+    return tomllib.loads((files("clipmused_bids") / "data" / "presets" / f"{name}.toml").read_text("utf-8"))
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a user's TOML file of hyper-parameters and check every name and value in it.
+
+    Raises
+    ------
+    MissingInputError
+        If the file cannot be read.
+    UsageError
+        If it is not TOML, or names a value that does not exist.
+    """
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise MissingInputError(f"--config-file {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config-file {path}: not a TOML file ({error}).") from error
+    build_hyperparameters(tables)
+    return tables
+
+
+def build_hyperparameters(tables: Mapping[str, Any]) -> Hyperparameters:
+    """Build checked hyper-parameters from nested tables.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown (the nearest ones are named) or a value has the wrong type.
+    """
+    built: Hyperparameters = build(Hyperparameters, tables, where="")
+    return built
+
+
+def checked_inputs(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn stored values of ``InputOptions`` into what its fields hold; errors as for `build_hyperparameters`."""
+    options = build(InputOptions, values, where="inputs.")
+    return {name: getattr(options, name) for name in values}
