@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ from clipmused_bids.stages.splitting import sets_of_runs, split_hash
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 
 logger = logging.getLogger(__name__)
+
+# How rows of new events become trials is the request's business: what was imagined is named otherwise than what was
+# seen. Stored responses know how theirs were read and refuse another reading.
+_EVENTS_INPUTS = ("trial_types", "stimulus_column", "stimulus_map", "merge_blocks")
 
 
 def decoder_of(tree: OutputTree, participant: str, *, model_label: str) -> StoredModel:
@@ -83,7 +87,8 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
         )
     stored = load_model(folder, participant=None if group.exists() else own[0]).config
     hyperparameters = stored["hyperparameters"]
-    inputs = {name: value for name, value in stored["inputs"].items() if name != "atlas"}
+    free = {"atlas", *_explicit_inputs(config, _EVENTS_INPUTS)}
+    inputs = {name: value for name, value in stored["inputs"].items() if name not in free}
     check_model(
         {**stored, "hyperparameters": hyperparameters},
         _explicit_request(
@@ -253,10 +258,9 @@ def _explicit_request(
     """What the command line itself says about settings that a decoder fixes; all else is as stored."""
     named = without_places(config.overrides)
     given = {name: value for name, value in named.items() if name in hyperparameters}
-    asked, default = as_tables(config.inputs), as_tables(InputOptions())
-    if config.inputs.atlas is not None:
-        asked["atlas"] = Path(config.inputs.atlas).name
-    explicit = {name: asked[name] for name in inputs if name in asked and asked[name] != default.get(name)}
+    explicit = _explicit_inputs(config, [name for name in inputs if name not in _EVENTS_INPUTS])
+    if "atlas" in explicit:
+        explicit["atlas"] = Path(explicit["atlas"]).name
     request: dict[str, Any] = {
         "hyperparameters": merge(hyperparameters, given),
         "inputs": {**inputs, **explicit},
@@ -265,6 +269,12 @@ def _explicit_request(
     if config.selection.space is not None:
         request["space"] = config.selection.space
     return request
+
+
+def _explicit_inputs(config: Config, names: Iterable[str]) -> dict[str, Any]:
+    """Inputs that the command line sets to something else than their default."""
+    asked, default = as_tables(config.inputs), as_tables(InputOptions())
+    return {name: asked[name] for name in names if name in asked and asked[name] != default.get(name)}
 
 
 def _data_request(
