@@ -264,7 +264,8 @@ def _grid(image: Any, path: Path) -> Grid:
 def _n_scans(image: Any, path: Path) -> int:
     if len(image.shape) != 4:
         raise DataError(
-            f"{path}: {len(image.shape)}-D image of shape {image.shape}; a 4-D series was expected."
+            f"{path}: {len(image.shape)}-D image of shape {image.shape}; a 4-D series was expected.",
+            hint="-d PATH names a derivative that holds whole runs",
         )
     if image.shape[3] < 1:
         raise DataError(f"{path}: the series has no volumes.")

@@ -34,7 +34,7 @@ def available_memory(*, root: Path = _ROOT) -> int:
     root : Path
         Where ``/proc`` and ``/sys`` are.
     """
-    return min(_free_on_machine(root), *_left_in_groups(root))
+    return min([_free_on_machine(root), *_left_in_groups(root)])
 
 
 def _free_on_machine(root: Path) -> int:

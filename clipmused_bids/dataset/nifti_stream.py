@@ -41,7 +41,10 @@ def volume_blocks(image: Any, path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
     proxy = image.dataobj
     dtype = np.dtype(proxy.dtype)
     if dtype.kind not in "iuf":
-        raise DataError(f"{path}: voxels of type {dtype} cannot be read as one number each.")
+        raise DataError(
+            f"{path}: voxels of type {dtype} cannot be read as one number each.",
+            hint="store magnitudes as integers or floating-point numbers",
+        )
     n_voxels, n_scans = int(np.prod(image.shape[:3])), image.shape[3]
     per_block = min(n_scans, max(1, CHUNK_BYTES // (n_voxels * dtype.itemsize)))
     buffer = np.empty((per_block, n_voxels), dtype=dtype)

@@ -69,7 +69,7 @@ def repetition_time(run: Run, header_tr: float | None) -> float:
         raise DataError(f"{run.label}: RepetitionTime {stated!r} in the sidecar; expected seconds above 0.")
     if header_tr is not None and abs(header_tr - stated) > _TOLERANCE:
         logger.warning(
-            "%s: repetition time is %g s in the sidecar and %g s in the image header; the sidecar is used.",
-            run.label, stated, header_tr,
+            "%s: repetition time is %g s in the sidecar and %g s in the image header (%s); the sidecar is used.",
+            run.label, stated, header_tr, run.image.name if run.image else "no image",
         )  # fmt: skip
     return float(stated)

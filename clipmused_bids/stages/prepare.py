@@ -188,4 +188,5 @@ def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunR
             voxel_block=how.voxel_block,
         )
     except DataError as error:
-        raise type(error)(f"{run.label}: {error.args[0]}", hint=error.hint) from error
+        name = run.image.name if run.image else "no image"
+        raise type(error)(f"{run.label} ({name}): {error.args[0]}", hint=error.hint) from error
