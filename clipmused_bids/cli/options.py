@@ -192,9 +192,15 @@ RESOURCES: tuple[Decorator, ...] = (
         "-w",
         "--work-dir",
         type=click.Path(path_type=Path),
-        help="Fast local disk: responses are gathered there for training, and removed afterwards.",
+        help="Fast local disk: runs that do not fit in memory and responses for training are kept there, and removed "
+        "afterwards.",
     ),
-    click.option("--mem", metavar="AMOUNT", help="Memory that --prepare may use, for example 16G."),
+    click.option(
+        "--mem",
+        metavar="AMOUNT",
+        help="Memory the process may hold while it estimates responses, for example 16G; default: half of what is "
+        "available.",
+    ),
 )
 CONTROL: tuple[Decorator, ...] = (
     click.option("--dry-run", is_flag=True, help="Say what would be done, and what it needs; open no image."),

@@ -95,7 +95,7 @@ class TargetOptions:
     clip_weights : str or None
         A weight file or a folder in open_clip's local-dir form; None for the cached OpenAI weights.
     low : {"auto", "flat", "projection", "mean"}
-        ``auto`` is ``flat`` up to 2 GB over all stimuli, else a seeded random projection.
+        ``auto`` is ``flat`` up to 2 GB over all images in the folders of stimuli, else a seeded random projection.
     high : {"mean", "image", "text", "concat"}
     """
 

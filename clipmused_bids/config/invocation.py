@@ -33,7 +33,8 @@ class Config:
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     memory : int or None
-        ``--mem`` in bytes: what ``--prepare`` may hold of a run at a time.
+        ``--mem`` in bytes: what the process may hold in all while responses are estimated; None: half of the memory
+        that is available.
     write_betas : bool
         Whether responses are exported as NIfTI.
     stop_on_first_crash : bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,13 @@ def read_json(path: Path) -> dict[str, Any]:
     DataError
         If it is not JSON or not an object.
     """
-    require_content(path)
     try:
         value = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise (_problem(path) or MissingInputError(f"{path}: {error.strerror}.")) from error
     except ValueError as error:
+        # A pointer into an annex is no JSON either.
+        require_content(path)
         raise DataError(f"{path}: not a JSON file ({error}).") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: a JSON object was expected, found {type(value).__name__}.")
@@ -80,15 +84,15 @@ def is_fetched(path: Path) -> bool:
 
 def _problem(path: Path) -> MissingInputError | None:
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except OSError as error:
         # Not resolved: the link's own target says whether an annex was meant.
         if path.is_symlink() and "annex" in str(path.readlink()):
             return _not_fetched(path, "datalad get")
         return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
-    if not path.is_file():
+    if not stat.S_ISREG(found.st_mode):
         return MissingInputError(f"{path}: not a file.")
-    if size > _LARGEST_POINTER:
+    if found.st_size > _LARGEST_POINTER:
         return None
     try:
         with path.open("rb") as stream:

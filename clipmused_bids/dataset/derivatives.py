@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from clipmused_bids.dataset.walk import BidsFile, functional_files
+from clipmused_bids.dataset.walk import BidsFile, Folders, functional_files
 from clipmused_bids.errors import DatasetError, MissingInputError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -44,29 +44,29 @@ class Derivative:
     described: bool
 
 
-def images_of(root: Path, participant: str, *, kind: ImageKind) -> tuple[BidsFile, ...]:
+def images_of(root: Path, participant: str, *, kind: ImageKind, folders: Folders) -> tuple[BidsFile, ...]:
     """Preprocessed BOLD or existing betas of one participant; single echoes and phase images are not among them."""
-    files = functional_files(root, participant, accept=lambda name: name.endswith(_ENDINGS[kind]))
+    files = _with_ending(root, participant, kind, folders)
     usable = [file for file in files if "task" in file.entities and _is_image(file, kind)]
     return tuple(
         file for file in usable if file.entities.get("part") != "phase" and "echo" not in file.entities
     )
 
 
-def masks_of(root: Path, participant: str) -> tuple[BidsFile, ...]:
+def masks_of(root: Path, participant: str, *, folders: Folders) -> tuple[BidsFile, ...]:
     """Brain masks in the ``func`` folders of one participant."""
-    files = functional_files(root, participant, accept=lambda name: name.endswith(_ENDINGS["mask"]))
+    files = _with_ending(root, participant, "mask", folders)
     return tuple(f for f in files if f.name.suffix == "brainmask" or f.entities.get("desc") == "brain")
 
 
-def confounds_of(root: Path, participant: str) -> tuple[BidsFile, ...]:
+def confounds_of(root: Path, participant: str, *, folders: Folders) -> tuple[BidsFile, ...]:
     """Confound tables of one participant, by fMRIPrep's names since 2017."""
-    return functional_files(root, participant, accept=lambda name: name.endswith(_ENDINGS["confounds"]))
+    return _with_ending(root, participant, "confounds", folders)
 
 
-def surfaces_of(root: Path, participant: str) -> tuple[BidsFile, ...]:
+def surfaces_of(root: Path, participant: str, *, folders: Folders) -> tuple[BidsFile, ...]:
     """Surface and CIFTI series of one participant, which cannot be read."""
-    return functional_files(root, participant, accept=lambda name: name.endswith(_ENDINGS["surface"]))
+    return _with_ending(root, participant, "surface", folders)
 
 
 def find_derivatives(
@@ -98,33 +98,37 @@ def find_derivatives(
     UsageError
         If two derivatives have one name.
     """
+    folders = Folders()
     if not derivatives:
-        return (_only_default(Path(bids_dir), participants, image_kind),)
-    found = tuple(_given(text, participants, image_kind) for text in derivatives)
+        return (_only_default(Path(bids_dir), participants, image_kind, folders),)
+    found = tuple(_given(text, participants, image_kind, folders) for text in derivatives)
     names = [derivative.name for derivative in found]
     if len(set(names)) < len(names):
         raise UsageError(
             f"Two derivatives are called {names}.", hint="name them: -d fmriprep=PATH -d masks=PATH"
         )
-    if not any(_kinds(d.path, participants, image_kind) for d in found):
-        raise _no_images([d.path for d in found], participants, image_kind)
+    if not any(_holds(d.path, participants, kind, folders) for d in found for kind in _kinds(image_kind)):
+        raise _no_images([d.path for d in found], participants, image_kind, folders)
     return found
 
 
-def _only_default(bids_dir: Path, participants: Sequence[str], image_kind: ImageKind | None) -> Derivative:
+def _only_default(
+    bids_dir: Path, participants: Sequence[str], image_kind: ImageKind | None, folders: Folders
+) -> Derivative:
     parent = bids_dir / "derivatives"
-    holding = {path: _kinds(path, participants, image_kind) for path in [parent, *_folders(parent)]}
-    # BOLD is what responses are estimated from; betas count where there is none.
-    kind = "bold" if any("bold" in kinds for kinds in holding.values()) else "betas"
-    holders = [path for path, kinds in holding.items() if kind in kinds]
-    if len(holders) > 1:
-        raise _several(holders)
-    if not holders:
-        raise _no_images(list(holding), participants, image_kind)
-    return _describe(holders[0], name=holders[0].name)
+    candidates = [parent, *_subfolders(parent)]
+    for kind in _kinds(image_kind):
+        holders = [path for path in candidates if _holds(path, participants, kind, folders)]
+        if len(holders) > 1:
+            raise _several(holders)
+        if holders:
+            return _describe(holders[0], name=holders[0].name)
+    raise _no_images(candidates, participants, image_kind, folders)
 
 
-def _given(text: str, participants: Sequence[str], image_kind: ImageKind | None) -> Derivative:
+def _given(
+    text: str, participants: Sequence[str], image_kind: ImageKind | None, folders: Folders
+) -> Derivative:
     name, path = _split_name(text)
     if not path.is_dir():
         raise MissingInputError(f"-d {text}: no such folder.", hint="-d PATH, or -d NAME=PATH")
@@ -133,14 +137,17 @@ def _given(text: str, participants: Sequence[str], image_kind: ImageKind | None)
             f"-d {text}: the folder is empty; if it is a DataLad subdataset, it is not installed.",
             hint=f"datalad get --no-data {path}",
         )
-    folders = _folders(path)
-    if any(folder.name.startswith("sub-") for folder in folders):
+    below = _subfolders(path)
+    if any(folder.name.startswith("sub-") for folder in below):
         return _describe(path, name=name or path.name)
-    holders = [folder for folder in folders if _kinds(folder, participants, image_kind)]
+    kinds = _kinds(image_kind)
+    holders = [
+        folder for folder in below if any(_holds(folder, participants, kind, folders) for kind in kinds)
+    ]
     if len(holders) > 1:
         raise _several(holders)
     if not holders:
-        raise _no_images([path], participants, image_kind)
+        raise _no_images([path], participants, image_kind, folders)
     logger.warning("-d %s is one level too high; %s is used.", text, holders[0])
     return _describe(holders[0], name=name or holders[0].name)
 
@@ -159,9 +166,18 @@ def _describe(path: Path, *, name: str) -> Derivative:
     return Derivative(re.sub(r"[^0-9A-Za-z._-]+", "-", name) or "derivative", path, described)
 
 
-def _kinds(path: Path, participants: Sequence[str], image_kind: ImageKind | None) -> set[ImageKind]:
-    kinds: tuple[ImageKind, ...] = ("bold", "betas") if image_kind is None else (image_kind,)
-    return {kind for kind in kinds if any(images_of(path, label, kind=kind) for label in participants)}
+def _kinds(image_kind: ImageKind | None) -> tuple[ImageKind, ...]:
+    # BOLD is what responses are estimated from; betas count where there is none.
+    return ("bold", "betas") if image_kind is None else (image_kind,)
+
+
+def _holds(path: Path, participants: Sequence[str], kind: ImageKind, folders: Folders) -> bool:
+    return any(images_of(path, label, kind=kind, folders=folders) for label in participants)
+
+
+def _with_ending(root: Path, participant: str, what: str, folders: Folders) -> tuple[BidsFile, ...]:
+    endings = _ENDINGS[what]
+    return functional_files(root, participant, accept=lambda name: name.endswith(endings), folders=folders)
 
 
 def _is_image(file: BidsFile, kind: ImageKind) -> bool:
@@ -169,7 +185,7 @@ def _is_image(file: BidsFile, kind: ImageKind) -> bool:
     return kind == "betas" or file.name.suffix == "bold" or "_bold_" in file.path.name
 
 
-def _folders(path: Path) -> list[Path]:
+def _subfolders(path: Path) -> list[Path]:
     try:
         with os.scandir(path) as entries:
             return sorted(path / e.name for e in entries if not e.name.startswith(".") and e.is_dir())
@@ -185,11 +201,11 @@ def _several(holders: Sequence[Path]) -> DatasetError:
 
 
 def _no_images(
-    searched: Sequence[Path], participants: Sequence[str], image_kind: ImageKind | None
+    searched: Sequence[Path], participants: Sequence[str], image_kind: ImageKind | None, folders: Folders
 ) -> DatasetError:
     for path in searched:
         for label in participants:
-            surfaces = surfaces_of(path, label)
+            surfaces = surfaces_of(path, label, folders=folders)
             if surfaces:
                 return DatasetError(
                     f"{surfaces[0].path}: surface and CIFTI series cannot be read.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.dataset.contents import require_content
-from clipmused_bids.dataset.nifti_stream import masked_blocks, named
+from clipmused_bids.dataset.nifti_stream import named, scaled, volume_blocks, voxel_positions
+from clipmused_bids.dataset.scratch import gathered, gathered_on_disk
+from clipmused_bids.dataset.smoothing import smooth_volumes
+from clipmused_bids.dataset.voxel_checks import VoxelChecks
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import BoolArray, Grid, Run
 
 logger = logging.getLogger(__name__)
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-_MOST_NONFINITE = 0.05
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class MaskedSeries:
     Parameters
     ----------
     values : ndarray of shape (n_scans, n_voxels), float32
-        Unit of the image; voxels in C order of the grid; 0 where not valid.
+        Unit of the image; voxels in C order of the grid; finite, and without meaning where not valid. May be the
+        read-only map of a scratch file.
     valid : ndarray of bool, shape (n_voxels,)
         False for voxels with NaN or infinite values or without any variance.
     repetition_time : float or None
@@ -98,10 +101,19 @@ def read_mask(path: Path) -> tuple[Grid, BoolArray]:
     return grid, mask
 
 
-def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
+def read_bold(
+    run: Run,
+    mask: BoolArray,
+    grid: Grid,
+    *,
+    smoothing_fwhm: float = 0.0,
+    in_memory: bool = True,
+    work_dir: Path | None = None,
+) -> MaskedSeries:
     """Read a run's image (BOLD or betas) inside a mask.
 
-    The file is read once, from the start to the end; only voxels of the mask are kept.
+    The file is read once, from the start to the end; only voxels of the mask are kept. Which voxels are valid is told
+    from the image as it is, before smoothing.
 
     Parameters
     ----------
@@ -109,6 +121,12 @@ def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
     mask : ndarray of bool, shape of the grid
     grid : Grid
         Grid of the mask.
+    smoothing_fwhm : float
+        Width in mm of the Gaussian kernel every volume is smoothed with, before masking; 0: none.
+    in_memory : bool
+        Whether the series is held in memory, or in a scratch file.
+    work_dir : Path or None
+        Folder of the scratch file; None: the system's folder for temporary files.
 
     Raises
     ------
@@ -117,26 +135,22 @@ def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
     DataError
         If the image is not 4-D, lies on another grid, is truncated, is constant, or more than 5 % of the voxels in
         the mask hold NaN or infinite values.
+    OutputWriteError
+        If there is no room for the scratch file.
     """
     path = image_path(run)
     image = _open(path)
     check_grid(_grid(image, path), grid, path=path, other="the mask")
-    values = np.empty((_n_scans(image, path), int(mask.sum())), dtype=np.float32)
-    for start, block in masked_blocks(image, path, mask):
-        values[start : start + len(block)] = block
-    finite = np.asarray(np.isfinite(values).all(axis=0))
-    varying = _varying(values)
-    n_nonfinite = int((~finite).sum())
-    n_constant = int((finite & ~varying).sum())
-    _refuse_unusable(path, finite=finite, varying=varying)
-    valid = finite & varying
-    values[:, ~valid] = 0
-    if n_nonfinite or n_constant:
-        logger.warning(
-            "%s: of %d voxels in the mask, %d hold NaN or infinite values and %d never change; they are left out.",
-            path, len(valid), n_nonfinite, n_constant,
-        )  # fmt: skip
-    return MaskedSeries(values, valid, _header_repetition_time(image), n_nonfinite, n_constant)
+    shape = _n_scans(image, path), int(mask.sum())
+    checks = VoxelChecks(path, n_scans=shape[0], n_voxels=shape[1])
+    blocks = _checked_blocks(image, path, mask, checks=checks, fwhm=smoothing_fwhm)
+    values = (
+        gathered(blocks, shape=shape) if in_memory else gathered_on_disk(blocks, shape=shape, folder=work_dir)
+    )
+    checks.require_most()
+    return MaskedSeries(
+        values, checks.valid, _header_repetition_time(image), checks.n_nonfinite, checks.n_constant
+    )
 
 
 def usable_voxels(path: Path) -> tuple[Grid, BoolArray]:
@@ -154,20 +168,17 @@ def usable_voxels(path: Path) -> tuple[Grid, BoolArray]:
     """
     image = _open(path)
     grid = _grid(image, path)
-    _n_scans(image, path)
-    everywhere = np.ones(grid.shape, dtype=bool)
-    finite = np.ones(everywhere.size, dtype=bool)
-    varying = np.zeros(everywhere.size, dtype=bool)
-    first: NDArray[np.float32] | None = None
-    for _, block in masked_blocks(image, path, everywhere):
-        first = block[0].copy() if first is None else first
-        finite &= np.isfinite(block).all(axis=0)
-        # A single volume cannot vary in time; there, 0 is what lies outside.
-        varying |= (block != (0 if image.shape[3] == 1 else first)).any(axis=0)
-    usable = finite & varying
-    if not usable.any():
-        raise _constant(path)
-    return grid, usable.reshape(grid.shape)
+    checks = VoxelChecks(path, n_scans=_n_scans(image, path), n_voxels=int(np.prod(grid.shape)))
+    for _, stored in volume_blocks(image, path):
+        checks.look(scaled(stored, image))
+    checks.require_any()
+    return grid, checks.valid.reshape(grid.shape, order="F")
+
+
+def series_shape(run: Run, mask: BoolArray) -> tuple[int, int]:
+    """Number of scans of a run's image, by its header, and of voxels in the mask; errors as for ``read_bold``."""
+    path = image_path(run)
+    return _n_scans(_open(path), path), int(mask.sum())
 
 
 def run_seconds(run: Run) -> float | None:
@@ -188,11 +199,12 @@ def mean_of_first_volumes(path: Path, *, n_volumes: int) -> tuple[Grid, NDArray[
     grid = _grid(image, path)
     n_volumes = min(n_volumes, _n_scans(image, path))
     total = np.zeros(int(np.prod(grid.shape)))
-    for start, block in masked_blocks(image, path, np.ones(grid.shape, dtype=bool)):
-        total += np.nan_to_num(block[: n_volumes - start], posinf=0, neginf=0).sum(axis=0, dtype=float)
-        if start + len(block) >= n_volumes:
+    for start, stored in volume_blocks(image, path):
+        block = scaled(stored[: n_volumes - start], image)
+        total += np.nan_to_num(block, posinf=0, neginf=0).sum(axis=0, dtype=float)
+        if start + len(stored) >= n_volumes:
             break
-    return grid, (total / n_volumes).reshape(grid.shape).astype(np.float32)
+    return grid, (total / n_volumes).reshape(grid.shape, order="F").astype(np.float32)
 
 
 def image_path(run: Run) -> Path:
@@ -252,37 +264,26 @@ def _grid(image: Any, path: Path) -> Grid:
 def _n_scans(image: Any, path: Path) -> int:
     if len(image.shape) != 4:
         raise DataError(
-            f"{path}: {len(image.shape)}-D image of shape {image.shape}; a 4-D series was expected."
+            f"{path}: {len(image.shape)}-D image of shape {image.shape}; a 4-D series was expected.",
+            hint="-d PATH names a derivative that holds whole runs",
         )
     if image.shape[3] < 1:
         raise DataError(f"{path}: the series has no volumes.")
     return int(image.shape[3])
 
 
-def _varying(values: NDArray[np.float32]) -> BoolArray:
-    if len(values) == 1:
-        # One volume has no variance in time; voxels that differ from 0 hold something.
-        return np.asarray(values[0] != 0)
-    return np.asarray((values != values[0]).any(axis=0))
-
-
-def _refuse_unusable(path: Path, *, finite: BoolArray, varying: BoolArray) -> None:
-    bad = 1 - finite.mean()
-    if bad > _MOST_NONFINITE:
-        raise DataError(
-            f"{path}: {bad:.1%} of the voxels in the mask hold NaN or infinite values; at most "
-            f"{_MOST_NONFINITE:.0%} are accepted.",
-            hint="--mask FILE gives a mask inside the image's field of view",
-        )
-    if not (finite & varying).any():
-        raise _constant(path)
-
-
-def _constant(path: Path) -> DataError:
-    return DataError(
-        f"{path}: the image is constant; no voxel in the mask ever changes.",
-        hint="the file may be a placeholder without data; fetch or preprocess it again",
-    )
+def _checked_blocks(
+    image: Any, path: Path, mask: BoolArray, *, checks: VoxelChecks, fwhm: float
+) -> Iterator[NDArray[np.float32]]:
+    positions = voxel_positions(mask)
+    for _, stored in volume_blocks(image, path):
+        block = scaled(stored[:, positions], image)
+        checks.look(block)
+        if fwhm > 0:
+            volumes = scaled(stored, image)
+            smooth_volumes(volumes.reshape(-1, *image.shape[2::-1]), image.affine, fwhm=fwhm)
+            block = volumes[:, positions]
+        yield block
 
 
 def _header_repetition_time(image: Any) -> float | None:

@@ -15,7 +15,7 @@ from clipmused_bids.dataset.names import natural_key, run_index
 from clipmused_bids.dataset.participants import nearest
 from clipmused_bids.dataset.run_records import DerivedImage, FoundRun, RunBuilder
 from clipmused_bids.dataset.spaces import choose_space, space_of
-from clipmused_bids.dataset.walk import functional_files, inherited_files, most_specific, serves
+from clipmused_bids.dataset.walk import FileIndex, Folders, functional_files, inherited_files, most_specific
 from clipmused_bids.errors import DatasetError, SelectionError, UsageError
 from clipmused_bids.records import RUN_ENTITIES, Run
 
@@ -65,16 +65,17 @@ def find_runs(
         If the content of a file was not fetched.
     """
     used = derivatives if need_images else ()
-    kind = _resolve_kind(used, participants, image_kind)
+    folders = Folders()
+    kind = _resolve_kind(used, participants, image_kind, folders)
     found = {}
     for label in participants:
-        found.update(_found_of(Path(bids_dir), used, label, kind=kind))
+        found.update(_found_of(Path(bids_dir), used, label, kind=kind, folders=folders))
     found = _select(found, selection)
     complete = _complete(found, need_events=need_events, need_images=need_images)
     complete = _one_task(complete, selection)
     if need_images:
         complete = _in_one_space(complete, selection.space)
-    builder = RunBuilder(Path(bids_dir), used, kind)
+    builder = RunBuilder(Path(bids_dir), used, kind, folders)
     runs = [builder.build(item) for item in complete.values()]
     require_contents(
         path for run in runs for path in (run.events, run.image, run.mask, run.confounds) if path
@@ -86,10 +87,13 @@ def _resolve_kind(
     derivatives: Sequence[Derivative],
     participants: Sequence[str],
     image_kind: Literal["auto", "bold", "betas"],
+    folders: Folders,
 ) -> ImageKind:
     if image_kind != "auto":
         return image_kind
-    any_bold = any(images_of(d.path, label, kind="bold") for d in derivatives for label in participants)
+    any_bold = any(
+        images_of(d.path, label, kind="bold", folders=folders) for d in derivatives for label in participants
+    )
     return "bold" if any_bold or not derivatives else "betas"
 
 
@@ -100,26 +104,29 @@ def _run_key(entities: Mapping[str, str]) -> _RunKey:
 
 
 def _found_of(
-    bids_dir: Path, derivatives: Sequence[Derivative], participant: str, *, kind: ImageKind
+    bids_dir: Path, derivatives: Sequence[Derivative], participant: str, *, kind: ImageKind, folders: Folders
 ) -> dict[_RunKey, FoundRun]:
     images: dict[_RunKey, list[DerivedImage]] = defaultdict(list)
     for derivative in derivatives:
-        for file in images_of(derivative.path, participant, kind=kind):
+        for file in images_of(derivative.path, participant, kind=kind, folders=folders):
             images[_run_key(file.entities)].append(DerivedImage(file, derivative))
-    raw = functional_files(
-        bids_dir, participant, accept=lambda name: name.endswith(("_events.tsv", "_bold.nii", "_bold.nii.gz"))
+    endings = ("_events.tsv", "_bold.nii", "_bold.nii.gz")
+    raw = functional_files(bids_dir, participant, accept=lambda name: name.endswith(endings), folders=folders)
+    above = inherited_files(
+        bids_dir, participant, accept=lambda name: name.endswith("_events.tsv"), folders=folders
     )
     events = [file for file in raw if file.name.suffix == "events"]
-    above = inherited_files(bids_dir, participant, accept=lambda name: name.endswith("_events.tsv"))
+    index = FileIndex([*above, *events])
     targets = {key: group[0].file.entities for key, group in images.items()}
     for file in raw:
         if file.name.suffix == "bold" and "task" in file.entities:
             targets.setdefault(_run_key(file.entities), file.entities)
     # An events file that names no run may serve several; one that serves no other file is a run by itself.
-    alone = [file for file in events if not any(serves(file, target) for target in targets.values())]
+    used = {file.path for target in targets.values() for file in index.serving(target)}
+    alone = [file for file in events if file.path not in used]
     targets |= {_run_key(file.entities): file.entities for file in alone if "task" in file.entities}
     return {
-        key: FoundRun(entities, most_specific([*above, *events], entities), tuple(images.get(key, ())))
+        key: FoundRun(entities, most_specific(index.serving(entities)), tuple(images.get(key, ())))
         for key, entities in targets.items()
     }
 

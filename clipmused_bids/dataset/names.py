@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+# Pieces of names that are remembered; a dataset of thousands of files has a few hundred.
+_REMEMBERED = 65536
 # pybids spells entities out; file names do not.
 _SHORT = {
     "subject": "sub", "session": "ses", "task": "task", "acquisition": "acq", "ceagent": "ce",
@@ -41,16 +43,13 @@ def parse_name(path: Path | str) -> BidsName:
     Only the name counts, not the folders. fMRIPrep names before 1.2 (``..._bold_space-X_preproc.nii.gz``) have
     the suffix ``preproc``.
     """
-    from bids.layout import parse_file_entities
-
-    name = Path(path).name
-    stem, dot, extension = name.partition(".")
-    known: dict[str, Any] = parse_file_entities(f"/{name}", config=list(_configs()))
-    found = {_SHORT[key]: str(value) for key, value in known.items() if key in _SHORT}
-    pairs = [piece.partition("-") for piece in stem.split("_")]
-    written = {key: label for key, dash, label in pairs if dash and key}
-    suffix = "" if pairs[-1][1] else pairs[-1][0]
-    return BidsName({key: found.get(key, label) for key, label in written.items()}, suffix, dot + extension)
+    stem, dot, extension = str(path).rpartition("/")[2].partition(".")
+    pieces = stem.split("_")
+    entities: dict[str, str] = {}
+    for key, label in filter(None, map(_entity, pieces)):
+        entities.setdefault(key, label)
+    suffix = "" if "-" in pieces[-1] else pieces[-1]
+    return BidsName(entities, suffix, dot + extension)
 
 
 def entities_of(path: Path | str) -> dict[str, str]:
@@ -101,6 +100,23 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 def run_index(label: str | None) -> int | None:
     """Run label as an integer, so that ``01`` and ``1`` are one run; None for no label or one without digits."""
     return int(label) if label is not None and label.isdecimal() else None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _entity(piece: str) -> tuple[str, str] | None:
+    """Entity and label of one piece of a name (``run-01``); None for a piece without a label.
+
+    pybids reads each piece once: its patterns look at one entity each, and names share most of their pieces.
+    """
+    from bids.layout import parse_file_entities
+
+    key, dash, label = piece.partition("-")
+    if not dash or not key:
+        return None
+    alone = f"/{piece}" if key == "sub" else f"/_{piece}"
+    known: dict[str, Any] = parse_file_entities(alone, config=list(_configs()))
+    found = {_SHORT[name]: str(value) for name, value in known.items() if name in _SHORT}
+    return key, found.get(key, label)
 
 
 @cache

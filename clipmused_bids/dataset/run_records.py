@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.derivatives import Derivative, ImageKind, confounds_of, masks_of
 from clipmused_bids.dataset.names import run_index
 from clipmused_bids.dataset.sidecars import merged_metadata
 from clipmused_bids.dataset.spaces import space_of
-from clipmused_bids.dataset.walk import BidsFile, functional_files, inherited_files, most_specific
+from clipmused_bids.dataset.walk import (
+    BidsFile,
+    FileIndex,
+    Folders,
+    functional_files,
+    inherited_files,
+    most_specific,
+)  # fmt: skip
 from clipmused_bids.records import Run
+
+# Masks and confounds have a desc- of their own; a sidecar has that of its image.
+_FREE = {"mask": ("desc",), "confounds": ("desc",), "json": ()}
 
 
 @dataclass(frozen=True)
@@ -33,13 +45,17 @@ class FoundRun:
 
 
 class RunBuilder:
-    """Adds masks, confounds and metadata to runs; every folder is listed once."""
+    """Adds masks, confounds and metadata to runs; every folder is listed and every sidecar read once."""
 
-    def __init__(self, bids_dir: Path, derivatives: Sequence[Derivative], kind: ImageKind) -> None:
+    def __init__(
+        self, bids_dir: Path, derivatives: Sequence[Derivative], kind: ImageKind, folders: Folders
+    ) -> None:
         self._bids_dir = bids_dir
         self._derivatives = derivatives
         self._kind = kind
-        self._listed: dict[tuple[Path, str, str], tuple[BidsFile, ...]] = {}
+        self._folders = folders
+        self._indexed: dict[tuple[Path, str, str], FileIndex] = {}
+        self._read_json = cache(read_json)
 
     def build(self, item: FoundRun) -> Run:
         """Make the record of one run."""
@@ -70,42 +86,48 @@ class RunBuilder:
         target = image.file.entities
         others = [derivative for derivative in self._derivatives if derivative != image.derivative]
         for derivative in [image.derivative, *others]:
-            files = self._list(derivative.path, target["sub"], what)
+            serving = self._index(derivative.path, target["sub"], what).serving(target)
             if what == "mask":
-                files = tuple(file for file in files if space_of(file.entities) == space_of(target))
-            best = most_specific(files, target, ignore=("desc",))
+                serving = [file for file in serving if space_of(file.entities) == space_of(target)]
+            best = most_specific(serving)
             if best is not None:
                 return DerivedImage(best, derivative)
         return None
 
     def _metadata(self, entities: Mapping[str, str], image: DerivedImage | None) -> dict[str, Any]:
-        raw = merged_metadata(self._list(self._bids_dir, entities["sub"], "json"), entities, suffix="bold")
+        raw = self._merged(self._bids_dir, entities, suffix="bold")
         if image is None:
             return raw
         name = image.file.name
-        own = self._list(image.derivative.path, entities["sub"], "json")
-        return raw | merged_metadata(own, name.entities, suffix=name.suffix)
+        return raw | self._merged(image.derivative.path, name.entities, suffix=name.suffix)
 
-    def _list(
-        self, root: Path, participant: str, what: Literal["mask", "confounds", "json"]
-    ) -> tuple[BidsFile, ...]:
+    def _merged(self, root: Path, entities: Mapping[str, str], *, suffix: str) -> dict[str, Any]:
+        serving = self._index(root, entities["sub"], "json").serving(entities)
+        return merged_metadata(serving, suffix=suffix, read=self._read_json)
+
+    def _index(self, root: Path, participant: str, what: Literal["mask", "confounds", "json"]) -> FileIndex:
         key = (root, participant, what)
-        if key not in self._listed:
-            self._listed[key] = _list_companions(root, participant, what)
-        return self._listed[key]
+        if key not in self._indexed:
+            self._indexed[key] = FileIndex(
+                _companions(root, participant, what, self._folders), ignore=_FREE[what]
+            )
+        return self._indexed[key]
 
 
-def _list_companions(
-    root: Path, participant: str, what: Literal["mask", "confounds", "json"]
+def _companions(
+    root: Path, participant: str, what: Literal["mask", "confounds", "json"], folders: Folders
 ) -> tuple[BidsFile, ...]:
     if what == "mask":
-        return masks_of(root, participant)
+        return masks_of(root, participant, folders=folders)
     if what == "confounds":
-        return confounds_of(root, participant)
-    endings = ("_bold.json", "_preproc.json", "_statmap.json", "_betaseries.json")
+        return confounds_of(root, participant, folders=folders)
+
+    def accept(name: str) -> bool:
+        return name.endswith(("_bold.json", "_preproc.json", "_statmap.json", "_betaseries.json"))
+
     return (
-        *inherited_files(root, participant, accept=lambda name: name.endswith(endings)),
-        *functional_files(root, participant, accept=lambda name: name.endswith(endings)),
+        *inherited_files(root, participant, accept=accept, folders=folders),
+        *functional_files(root, participant, accept=accept, folders=folders),
     )
 
 

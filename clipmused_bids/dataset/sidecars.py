@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.walk import BidsFile, serves
+from clipmused_bids.dataset.walk import BidsFile
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import Run
 
@@ -18,23 +18,23 @@ _TOLERANCE = 1e-3
 
 
 def merged_metadata(
-    sidecars: Iterable[BidsFile], entities: Mapping[str, str], *, suffix: str
+    serving: Iterable[BidsFile], *, suffix: str, read: Callable[[Path], Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Merge the sidecars that serve a file; deeper and more specific ones win.
 
     Parameters
     ----------
-    sidecars : iterable of BidsFile
-        JSON files of the file's folder and of those above it.
-    entities : mapping
-        Entities of the file.
+    serving : iterable of BidsFile
+        JSON files of the file's folder and of those above it whose entities are those of the file.
     suffix : str
         Suffix of the file; sidecars of other suffixes do not serve it.
+    read : callable
+        From a path to the fields of the file.
     """
-    fitting = [file for file in sidecars if file.name.suffix == suffix and serves(file, entities)]
+    fitting = [file for file in serving if file.name.suffix == suffix]
     merged: dict[str, Any] = {}
     for file in sorted(fitting, key=lambda file: (file.depth, len(file.entities))):
-        merged.update(read_json(file.path))
+        merged.update(read(file.path))
     return merged
 
 
@@ -69,7 +69,7 @@ def repetition_time(run: Run, header_tr: float | None) -> float:
         raise DataError(f"{run.label}: RepetitionTime {stated!r} in the sidecar; expected seconds above 0.")
     if header_tr is not None and abs(header_tr - stated) > _TOLERANCE:
         logger.warning(
-            "%s: repetition time is %g s in the sidecar and %g s in the image header; the sidecar is used.",
-            run.label, stated, header_tr,
+            "%s: repetition time is %g s in the sidecar and %g s in the image header (%s); the sidecar is used.",
+            run.label, stated, header_tr, run.image.name if run.image else "no image",
         )  # fmt: skip
     return float(stated)

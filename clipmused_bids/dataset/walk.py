@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,69 +27,106 @@ class BidsFile:
     @property
     def depth(self) -> int:
         """Number of folders between the dataset's root and the file."""
-        return len(self.path.relative_to(self.root).parts)
+        return len(self.path.parts) - len(self.root.parts)
 
     def uri(self, dataset: str) -> str:
         """BIDS URI of the file in a dataset of that name."""
         return f"bids:{dataset}:{self.path.relative_to(self.root).as_posix()}"
 
 
-def func_folders(root: Path, participant: str) -> tuple[Path, ...]:
-    """``func`` folders of one participant, of all sessions; empty where there are none."""
-    own = root / f"sub-{participant}"
-    sessions = [own / name for name in _names(own) if name.startswith("ses-")]
-    return tuple(folder / "func" for folder in [own, *sessions] if (folder / "func").is_dir())
+class Folders:
+    """Names of the files in the folders of a request; each folder is listed once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, Sequence[str]] = {}
+
+    def names(self, folder: Path) -> Sequence[str]:
+        """Names in a folder, sorted, without dot-files; none where there is no such folder."""
+        if folder not in self._names:
+            self._names[folder] = _listed(folder)
+        return self._names[folder]
+
+    def func(self, root: Path, participant: str) -> tuple[Path, ...]:
+        """``func`` folders of one participant, of all sessions; empty where there are none."""
+        own = root / f"sub-{participant}"
+        sessions = [own / name for name in self.names(own) if name.startswith("ses-")]
+        return tuple(folder / "func" for folder in [own, *sessions] if "func" in self.names(folder))
 
 
-def functional_files(root: Path, participant: str, *, accept: Callable[[str], bool]) -> tuple[BidsFile, ...]:
+def functional_files(
+    root: Path, participant: str, *, accept: Callable[[str], bool], folders: Folders
+) -> tuple[BidsFile, ...]:
     """Files in a participant's ``func`` folders whose file name is accepted; dot-files and ``._*`` never are."""
     return tuple(
         file
-        for folder in func_folders(root, participant)
-        for file in list_folder(folder, root, accept=accept)
+        for folder in folders.func(root, participant)
+        for file in _accepted(folder, root, accept=accept, folders=folders)
     )
 
 
-def inherited_files(root: Path, participant: str, *, accept: Callable[[str], bool]) -> tuple[BidsFile, ...]:
+def inherited_files(
+    root: Path, participant: str, *, accept: Callable[[str], bool], folders: Folders
+) -> tuple[BidsFile, ...]:
     """Files in the folders above ``func``, which serve everything below them (inheritance principle)."""
     own = root / f"sub-{participant}"
-    above = [
-        root,
-        own,
-        *(folder.parent for folder in func_folders(root, participant) if folder.parent != own),
-    ]
-    return tuple(file for folder in above for file in list_folder(folder, root, accept=accept))
+    sessions = [folder.parent for folder in folders.func(root, participant) if folder.parent != own]
+    return tuple(
+        file
+        for folder in [root, own, *sessions]
+        for file in _accepted(folder, root, accept=accept, folders=folders)
+    )
 
 
-def list_folder(folder: Path, root: Path, *, accept: Callable[[str], bool]) -> Iterator[BidsFile]:
-    """Accepted files of one folder, by name."""
-    for name in _names(folder):
+class FileIndex:
+    """Files by their entities: those that serve a target are found without a comparison with every file.
+
+    Parameters
+    ----------
+    files : iterable of BidsFile
+    ignore : iterable of str
+        Entities that need not be those of a target.
+    """
+
+    def __init__(self, files: Iterable[BidsFile], *, ignore: Iterable[str] = ()) -> None:
+        self._by_names: dict[tuple[str, ...], dict[tuple[str | int, ...], list[tuple[int, BidsFile]]]] = {}
+        for place, file in enumerate(files):
+            entities = {key: label for key, label in _comparable(file.entities).items() if key not in ignore}
+            same_names = self._by_names.setdefault(tuple(entities), defaultdict(list))
+            same_names[tuple(entities.values())].append((place, file))
+
+    def serving(self, entities: Mapping[str, str]) -> list[BidsFile]:
+        """Files all of whose entities are those of a target, in order; run labels are compared as numbers."""
+        wanted = _comparable(entities)
+        found = [
+            hit
+            for names, by_labels in self._by_names.items()
+            if all(name in wanted for name in names)
+            for hit in by_labels.get(tuple(wanted[name] for name in names), ())
+        ]
+        return [file for _, file in sorted(found, key=lambda hit: hit[0])]
+
+
+def most_specific(serving: Iterable[BidsFile]) -> BidsFile | None:
+    """The file with the most entities among those that serve a target, the deepest of equals; None for none."""
+    return max(serving, key=lambda file: (len(file.entities), file.depth), default=None)
+
+
+def _comparable(entities: Mapping[str, str]) -> dict[str, str | int]:
+    """Labels, the run's as a number, so that ``run-01`` and ``run-1`` are one run."""
+    labels: dict[str, str | int] = dict(entities)
+    index = run_index(entities.get("run"))
+    return labels if index is None else labels | {"run": index}
+
+
+def _accepted(
+    folder: Path, root: Path, *, accept: Callable[[str], bool], folders: Folders
+) -> Iterator[BidsFile]:
+    for name in folders.names(folder):
         if accept(name):
             yield BidsFile(folder / name, root, parse_name(name))
 
 
-def serves(file: BidsFile, entities: Mapping[str, str], *, ignore: Iterable[str] = ()) -> bool:
-    """Whether all entities of a file are those of a target; run labels are compared as numbers."""
-    return all(
-        _same(key, label, entities.get(key)) for key, label in file.entities.items() if key not in ignore
-    )
-
-
-def most_specific(
-    files: Iterable[BidsFile], entities: Mapping[str, str], *, ignore: Iterable[str] = ()
-) -> BidsFile | None:
-    """The file that serves a target with the most entities, the deepest of equals; None if none serves it."""
-    fitting = [file for file in files if serves(file, entities, ignore=ignore)]
-    return max(fitting, key=lambda file: (len(file.entities), file.depth), default=None)
-
-
-def _same(key: str, label: str, other: str | None) -> bool:
-    if label == other:
-        return True
-    return key == "run" and run_index(label) is not None and run_index(label) == run_index(other)
-
-
-def _names(folder: Path) -> list[str]:
+def _listed(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))

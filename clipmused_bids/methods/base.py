@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.config import Hyperparameters
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, History, TrialData, VoxelSpace
 from clipmused_bids.training.batches import require_finite
@@ -44,31 +43,6 @@ class Method(Protocol):
     def summary(self) -> dict[str, Any]:
         """Return counts of parameters: ``shared``, ``per_participant``; what else a reader should know."""
         ...
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """What is known of a method before it is built.
-
-    Parameters
-    ----------
-    per_participant : bool
-        Each participant is fitted alone.
-    deep : bool
-        Reads the tables ``model`` and ``training`` of the hyper-parameters.
-    description : str
-        One line for tables and reports.
-    create : callable
-        ``create(hyperparameters, seed, device) -> Method``.
-    restore : callable
-        ``restore(tensors, config) -> Method``.
-    """
-
-    per_participant: bool
-    deep: bool
-    description: str
-    create: Callable[[Hyperparameters, int, str], Method]
-    restore: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Method]
 
 
 @dataclass(frozen=True)

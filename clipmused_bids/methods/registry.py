@@ -1,54 +1,101 @@
-"""All methods by name."""
+"""All methods by name; their modules, with torch, are loaded when a method is built."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from clipmused_bids.config import Hyperparameters
 from clipmused_bids.errors import UsageError
-from clipmused_bids.methods.base import Method, MethodInfo
-from clipmused_bids.methods.clip_mused import ClipMusedMethod
-from clipmused_bids.methods.prevalence import Prevalence
-from clipmused_bids.methods.ridge import Ridge
+
+if TYPE_CHECKING:
+    from clipmused_bids.methods.base import Method
+    from clipmused_bids.methods.clip_mused import ClipMusedMethod
+    from clipmused_bids.methods.prevalence import Prevalence
+    from clipmused_bids.methods.ridge import Ridge
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What is known of a method before it is built.
+
+    Parameters
+    ----------
+    per_participant : bool
+        Each participant is fitted alone.
+    deep : bool
+        Reads the tables ``model`` and ``training`` of the hyper-parameters.
+    description : str
+        One line for tables and reports.
+    create : callable
+        ``create(hyperparameters, seed, device) -> Method``.
+    restore : callable
+        ``restore(tensors, config) -> Method``.
+    """
+
+    per_participant: bool
+    deep: bool
+    description: str
+    create: Callable[[Hyperparameters, int, str], Method]
+    restore: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Method]
+
+
+def _clip_mused() -> type[ClipMusedMethod]:
+    from clipmused_bids.methods.clip_mused import ClipMusedMethod
+
+    return ClipMusedMethod
+
+
+def _ridge() -> type[Ridge]:
+    from clipmused_bids.methods.ridge import Ridge
+
+    return Ridge
+
+
+def _prevalence() -> type[Prevalence]:
+    from clipmused_bids.methods.prevalence import Prevalence
+
+    return Prevalence
+
 
 METHODS: dict[str, MethodInfo] = {
     "clip-mused": MethodInfo(
         per_participant=False,
         deep=True,
         description="CLIP-guided multi-subject transformer (Zhou et al. 2024)",
-        create=lambda hyperparameters, seed, device: ClipMusedMethod(
+        create=lambda hyperparameters, seed, device: _clip_mused()(
             hyperparameters=hyperparameters, seed=seed, device=device
         ),
-        restore=ClipMusedMethod.restore,
+        restore=lambda tensors, config: _clip_mused().restore(tensors, config),
     ),
     "ridge": MethodInfo(
         per_participant=True,
         deep=False,
         description="ridge regression for each participant, penalty by leaving groups out",
-        create=lambda hyperparameters, _seed, _device: Ridge(
+        create=lambda hyperparameters, _seed, _device: _ridge()(
             scope="participant", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
         ),
-        restore=Ridge.restore,
+        restore=lambda tensors, config: _ridge().restore(tensors, config),
     ),
     "ridge-pooled": MethodInfo(
         per_participant=False,
         deep=False,
         description="one ridge regression for all participants (native space: after aligning them by ridge)",
-        create=lambda hyperparameters, _seed, _device: Ridge(
+        create=lambda hyperparameters, _seed, _device: _ridge()(
             scope="pooled", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
         ),
-        restore=Ridge.restore,
+        restore=lambda tensors, config: _ridge().restore(tensors, config),
     ),
     "prevalence": MethodInfo(
         per_participant=True,
         deep=False,
         description="each label's training frequency",
-        create=lambda hyperparameters, _seed, _device: Prevalence(fit_on=hyperparameters.fit_on),
-        restore=Prevalence.restore,
+        create=lambda hyperparameters, _seed, _device: _prevalence()(fit_on=hyperparameters.fit_on),
+        restore=lambda tensors, config: _prevalence().restore(tensors, config),
     ),
 }
 

@@ -85,6 +85,9 @@ def _responses(facts: MethodsFacts) -> str:
         "a linear trend and what confounds there were, in percent signal change.",
         "betas": "One response image for each trial was read from a derivative.",
     }[facts.response_kind]
+    if options["smoothing_fwhm"] > 0:
+        width = f"{options['smoothing_fwhm']:g} mm"
+        how += f" Images were smoothed with a Gaussian kernel of {width} (full width at half maximum)."
     scaling = facts.config["standardization"]
     if scaling["unit"] == "none":
         return f"{how} Responses were not standardised."

@@ -262,9 +262,14 @@ def _without_cosines(
 
 
 def _scaled(values: FloatArray, scale: FloatArray, valid: BoolArray) -> NDArray[np.float32]:
-    out = np.zeros(values.shape, dtype=np.float32)
-    out[:, valid] = values[:, valid] * scale[valid]
-    if not np.isfinite(out).all():
-        bad = int((~np.isfinite(out)).any(axis=0).sum())
-        raise DataError(f"responses of {bad} of {valid.sum()} voxels are NaN or infinite.")
+    """Scale responses, 0 where not valid; float32 values are replaced where they are, since they may be large."""
+    out: NDArray[np.float32]
+    out = values if values.dtype == np.float32 else np.empty(values.shape, dtype=np.float32)
+    bad = np.zeros(len(valid), dtype=bool)
+    for row, value in zip(out, values, strict=True):
+        with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
+            row[:] = np.where(valid, value * scale, 0)
+        bad |= ~np.isfinite(row)
+    if bad.any():
+        raise DataError(f"responses of {bad.sum()} of {valid.sum()} voxels are NaN or infinite.")
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 
 import numpy as np
@@ -78,6 +79,14 @@ def voxel_blocks(
     for start in range(0, bold.shape[1], voxel_block):
         here = slice(start, min(start + voxel_block, bold.shape[1]))
         yield here, np.asarray(bold[:, here][rows], dtype=np.float64)
+        _release(bold)
+
+
+def _release(bold: FloatArray) -> None:
+    """Give back the pages of a read-only memory map that were just read; they can be read again."""
+    source: object = bold.base
+    if isinstance(source, mmap.mmap) and not bold.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        source.madvise(mmap.MADV_DONTNEED)
 
 
 def weigh_voxels(

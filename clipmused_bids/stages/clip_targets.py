@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clipmused_bids.config import TargetOptions
 from clipmused_bids.dataset.description import write_descriptions
 from clipmused_bids.dataset.embeddings import EmbeddingCache
+from clipmused_bids.dataset.image_count import count_images
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.pictures import open_picture
 from clipmused_bids.dataset.tensors import digest
@@ -62,7 +63,8 @@ def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, dev
         )
     clip = load_clip(options.clip_model, weights=options.clip_weights, device=device)
     clip = replace(clip, name=clip_name(clip.name))
-    n_images = sum(picture is not None for picture in catalogue.stimuli.picture)
+    # Not the stimuli of this job's events: jobs of one participant and the group's must store features of one kind.
+    n_images = count_images(plan.config.bids_dir, plan.config.inputs.stimuli_dirs)
     low_kind = choose_low(n_images, n_features=clip.n_patches * clip.patch_width, wanted=options.low)
     model = {"clip_model": clip.name, "weights_sha256": clip.weights_hash}
     low: dict[str, Any] = {"low": low_kind}

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from clipmused_bids.config import Action, Config
 from clipmused_bids.dataset.contents import require_content
@@ -19,15 +20,14 @@ from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
-from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, prepare_targets
-from clipmused_bids.stages.decode import config_of_decoder, decode_participants
-from clipmused_bids.stages.evaluate import evaluate
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
-from clipmused_bids.stages.train import train_decoder, train_group
+
+if TYPE_CHECKING:
+    from clipmused_bids.stages.clip_targets import TargetMaker
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +58,19 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     with early_lines() as early:
         config = replace(config, actions=_actions(config, tree))
         if _uses_stored_decoder(config):
+            from clipmused_bids.stages.decode import config_of_decoder
+
             config = config_of_decoder(config, tree)
         plan = make_plan(config, failures=failures)
         _say_plan(plan)
         catalogue = _catalogue(plan)
         split = _split(plan, catalogue, tree)
         _require_images(plan)
-        device = choose_device(config.device)
+        device = choose_device(config.device) if _computes(plan) or config.device == "cuda" else "cpu"
         maker = None
         if catalogue is not None and _needs_clip(plan):
+            from clipmused_bids.stages.clip_targets import load_target_maker
+
             maker = load_target_maker(plan, catalogue, tree, device=device)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
@@ -201,6 +205,11 @@ def _needs_clip(plan: Plan) -> bool:
     return bool(asks) and METHODS[plan.config.method].deep
 
 
+def _computes(plan: Plan) -> bool:
+    """Whether anything runs on a device: responses do not, and need no torch either."""
+    return _needs_clip(plan) or bool({"train", "decode", "evaluate"} & set(plan.config.actions))
+
+
 def _do(
     plan: Plan,
     tree: OutputTree,
@@ -217,16 +226,22 @@ def _do(
     if catalogue is not None and {"prepare", "train"} & set(actions):
         store_catalogue(plan, catalogue, tree)
         if maker is not None:
+            from clipmused_bids.stages.clip_targets import prepare_targets
+
             prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
     if "decode" in actions:
+        from clipmused_bids.stages.decode import decode_participants
+
         labels = catalogue.stimuli.label_names if catalogue is not None and plan.config.inputs.labels else ()
         decode_participants(
             plan, tree, split, model_label=plan.config.model_label, failures=failures, label_names=labels
         )
     plan = plan.without(failures)
     if "evaluate" in actions and catalogue is not None:
+        from clipmused_bids.stages.evaluate import evaluate
+
         evaluate(plan, tree, catalogue, split, device=device, failures=failures)
 
 
@@ -244,6 +259,8 @@ def _train(
     device: str,
     failures: Failures,
 ) -> None:
+    from clipmused_bids.stages.train import train_decoder, train_group
+
     label, method = plan.config.model_label, plan.config.method
     if plan.config.level == "group":
         train_group(

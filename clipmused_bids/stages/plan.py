@@ -39,9 +39,10 @@ class Plan:
     runs : tuple of Run
         Runs of these participants that have an image.
     trials : mapping of str to Trials
-        Events of every run of every participant, by ``Run.key``.
+        Events of every run in ``event_runs``, by ``Run.key``.
     event_runs : tuple of Run
-        Every run of every participant that has events; splits are made from all of them.
+        Where something is trained or evaluated: every run of every participant that has events, since splits are made
+        from all of them. Else ``runs``.
     kind : {"lss", "lsa", "window", "betas"}
         How responses are made.
     common_space : bool
@@ -77,7 +78,7 @@ class Plan:
 
 
 def make_plan(config: Config, *, failures: Failures) -> Plan:
-    """Find what was asked for and read all events; opens no image.
+    """Find what was asked for and read its events, or everyone's where a split is needed; opens no image.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
     )
     runs = _runs_with_images(config, asked, derivatives, image_kind=image_kind, failures=failures)
     event_runs = runs
-    if config.actions != ("decode",):
+    if {"train", "evaluate"} & set(config.actions):
         event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
     trials = _read_all_events(config, event_runs, selected={run.key for run in runs}, failures=failures)
     participants = failures.without_failed(asked)

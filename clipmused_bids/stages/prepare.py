@@ -12,7 +12,7 @@ import numpy as np
 
 from clipmused_bids.config import as_tables
 from clipmused_bids.dataset.confounds import read_confounds
-from clipmused_bids.dataset.images import read_bold
+from clipmused_bids.dataset.images import read_bold, series_shape
 from clipmused_bids.dataset.masks import participant_mask
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.response_files import check_responses, write_responses
@@ -20,6 +20,7 @@ from clipmused_bids.dataset.sidecars import repetition_time
 from clipmused_bids.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
 from clipmused_bids.responses.estimate import betas_responses, estimate_responses
+from clipmused_bids.stages.budget import Portions, portions, usable_memory
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.progress import track
@@ -65,6 +66,8 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
         "storage": options["storage"],
         "trials": trials_hash(plan.trials[run.key]),
     }
+    if plan.hyperparameters.responses.smoothing_fwhm > 0:
+        settings["smoothing_fwhm"] = float(plan.hyperparameters.responses.smoothing_fwhm)
     if plan.kind != "betas":
         settings["confounds"] = plan.config.inputs.confounds
         settings["times"] = {name: run.metadata.get(name) for name in ("RepetitionTime", "StartTime")}
@@ -142,9 +145,30 @@ def _is_done(plan: Plan, tree: OutputTree, run: Run) -> bool:
         raise
 
 
+def _portions(plan: Plan, run: Run, mask: BoolArray) -> Portions:
+    n_scans, n_voxels = series_shape(run, mask)
+    return portions(
+        usable_memory(plan.config.memory),
+        n_scans=n_scans,
+        n_voxels=n_voxels,
+        n_grid=mask.size,
+        n_trials=plan.trials[run.key].n_trials,
+        keep=plan.kind == "betas",
+        label=run.label,
+    )
+
+
 def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunResponses:
     trials = plan.trials[run.key]
-    series = read_bold(run, mask, grid)
+    how = _portions(plan, run, mask)
+    series = read_bold(
+        run,
+        mask,
+        grid,
+        smoothing_fwhm=plan.hyperparameters.responses.smoothing_fwhm,
+        in_memory=how.in_memory,
+        work_dir=plan.config.work_dir,
+    )
     try:
         if plan.kind == "betas":
             return betas_responses(series.values, trials, valid=series.valid)
@@ -161,6 +185,8 @@ def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunR
             confound_names=confounds.names,
             has_cosines=confounds.has_cosines,
             sample_mask=confounds.sample_mask,
+            voxel_block=how.voxel_block,
         )
     except DataError as error:
-        raise type(error)(f"{run.label}: {error.args[0]}", hint=error.hint) from error
+        name = run.image.name if run.image else "no image"
+        raise type(error)(f"{run.label} ({name}): {error.args[0]}", hint=error.hint) from error

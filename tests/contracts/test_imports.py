@@ -28,3 +28,13 @@ def test_responses_and_dataset_load_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_preparing_responses_loads_no_torch() -> None:
+    """Jobs of one participant with a linear method start sooner and leave the memory to their images."""
+    code = (
+        "import sys, clipmused_bids.stages.invocation, clipmused_bids.methods.registry\n"
+        "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

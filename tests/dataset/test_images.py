@@ -48,7 +48,7 @@ def rng() -> np.random.Generator:
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
 def test_masked_values_are_nibabels(tmp_path, rng, monkeypatch, dtype, extension):
     # Two volumes a block, so that blocks and their rest are met.
-    monkeypatch.setattr(nifti_stream, "_CHUNK_BYTES", 2 * 60 * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(nifti_stream, "CHUNK_BYTES", 2 * 60 * np.dtype(dtype).itemsize)
     values = rng.integers(0, 200, size=(*SHAPE, 7)).astype(dtype)
     path = tmp_path / f"x{extension}"
     image = nibabel.Nifti1Image(values, AFFINE)
@@ -83,7 +83,7 @@ def test_few_bad_voxels_are_left_out_and_counted(tmp_path, rng, caplog):
     path = save(tmp_path / "x.nii.gz", values)
     read = read_bold(run_of(path), np.ones((10, 10, 2), dtype=bool), read_grid(path))
     assert (read.n_nonfinite, read.n_constant, int((~read.valid).sum())) == (2, 1, 3)
-    assert not read.values[:, ~read.valid].any()
+    assert np.isfinite(read.values).all()
     assert [int(k) for k in np.flatnonzero(~read.valid)] == [0, 20, 40]
     assert "2 hold NaN or infinite values and 1 never change" in caplog.text
 

@@ -29,7 +29,8 @@ def facts(**changes: Any) -> MethodsFacts:
         "hyperparameters": PAPER,
         "standardization": {"unit": "run", "sources": {"r1": "training", "r2": "transductive"}},
     }
-    responses = {"hrf": "glover", "high_pass": 0.0078125, "lag": 5.0, "window": 0.0}
+    responses = {"hrf": "glover", "high_pass": 0.0078125, "lag": 5.0, "window": 0.0, "smoothing_fwhm": 0.0}
+    responses |= changes.pop("responses", {})
     kind = changes.pop("response_kind", "lss")
     return MethodsFacts("0.1.0", 1, 12, 96, kind, responses, {**config, **changes})
 
@@ -45,6 +46,11 @@ def test_what_was_off_is_said() -> None:
 @pytest.mark.parametrize(("kind", "cites_lss"), [("lss", True), ("window", False), ("betas", False)])
 def test_only_what_was_used_is_cited(kind: str, cites_lss: bool) -> None:
     assert ("Mumford" in methods_text(facts(response_kind=kind))) is cites_lss
+
+
+def test_smoothing_is_said_where_there_was_any() -> None:
+    assert "smoothed" not in methods_text(facts())
+    assert "Gaussian kernel of 4.5 mm" in methods_text(facts(responses={"smoothing_fwhm": 4.5}))
 
 
 def test_a_linear_method_cites_no_clip() -> None:
