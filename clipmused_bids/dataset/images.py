@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.nifti_stream import masked_blocks, named
+from clipmused_bids.dataset.resampling import blocks_on_grid
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import BoolArray, Grid, Run
 
@@ -98,7 +99,9 @@ def read_mask(path: Path) -> tuple[Grid, BoolArray]:
     return grid, mask
 
 
-def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
+def read_bold(
+    run: Run, mask: BoolArray, grid: Grid, *, other_grid: Literal["refuse", "resample"] = "refuse"
+) -> MaskedSeries:
     """Read a run's image (BOLD or betas) inside a mask.
 
     The file is read once, from the start to the end; only voxels of the mask are kept.
@@ -109,20 +112,25 @@ def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
     mask : ndarray of bool, shape of the grid
     grid : Grid
         Grid of the mask.
+    other_grid : {"refuse", "resample"}
+        What becomes of an image on another grid than the mask: ``resample`` samples it at the mask's voxels by
+        trilinear interpolation.
 
     Raises
     ------
     MissingInputError
         If the image is not there or was not fetched.
     DataError
-        If the image is not 4-D, lies on another grid, is truncated, is constant, or more than 5 % of the voxels in
-        the mask hold NaN or infinite values.
+        If the image is not 4-D, lies on another grid (``refuse``), is truncated, is constant, or more than 5 % of the
+        voxels in the mask hold NaN or infinite values.
     """
     path = image_path(run)
     image = _open(path)
-    check_grid(_grid(image, path), grid, path=path, other="the mask")
+    source = _grid(image, path)
     values = np.empty((_n_scans(image, path), int(mask.sum())), dtype=np.float32)
-    for start, block in masked_blocks(image, path, mask):
+    if other_grid == "refuse":
+        check_grid(source, grid, path=path, other="the mask")
+    for start, block in blocks_on_grid(image, path, source=source, target=grid, mask=mask):
         values[start : start + len(block)] = block
     finite = np.asarray(np.isfinite(values).all(axis=0))
     varying = _varying(values)
@@ -210,7 +218,7 @@ def image_path(run: Run) -> Path:
     return run.image
 
 
-def check_grid(found: Grid, expected: Grid, *, path: Path, other: str) -> None:
+def check_grid(found: Grid, expected: Grid, *, path: Path, other: str, hint: str | None = None) -> None:
     """Refuse an image whose voxels lie elsewhere than those of another one.
 
     Raises
@@ -221,7 +229,9 @@ def check_grid(found: Grid, expected: Grid, *, path: Path, other: str) -> None:
     if not found.agrees_with(expected):
         raise DataError(
             f"{path}: its grid ({_text(found)}) is not that of {other} ({_text(expected)}).",
-            hint="all images, masks and atlases of a participant must be on one grid; --space or --mask may choose it",
+            hint=hint
+            or "all images and masks of a participant must be on one grid; --space or --mask may choose it, "
+            "--resample TEMPLATE:res-R brings images of a template's space to one",
         )
 
 

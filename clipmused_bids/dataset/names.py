@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 # pybids spells entities out; file names do not.
-_SHORT = {
+ENTITY_NAMES = {
     "subject": "sub", "session": "ses", "task": "task", "acquisition": "acq", "ceagent": "ce",
     "reconstruction": "rec", "direction": "dir", "run": "run", "echo": "echo", "part": "part", "hemi": "hemi",
     "space": "space", "cohort": "cohort", "res": "res", "den": "den", "label": "label", "desc": "desc",
 }  # fmt: skip
-_ORDER = tuple(_SHORT.values())
+_ORDER = tuple(ENTITY_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def parse_name(path: Path | str) -> BidsName:
     name = Path(path).name
     stem, dot, extension = name.partition(".")
     known: dict[str, Any] = parse_file_entities(f"/{name}", config=list(_configs()))
-    found = {_SHORT[key]: str(value) for key, value in known.items() if key in _SHORT}
+    found = {ENTITY_NAMES[key]: str(value) for key, value in known.items() if key in ENTITY_NAMES}
     pairs = [piece.partition("-") for piece in stem.split("_")]
     written = {key: label for key, dash, label in pairs if dash and key}
     suffix = "" if pairs[-1][1] else pairs[-1][0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmused_bids.dataset.derivatives import Derivative, ImageKind, confounds_of, masks_of
+from clipmused_bids.dataset.filters import FileFilters
 from clipmused_bids.dataset.names import run_index
 from clipmused_bids.dataset.sidecars import merged_metadata
 from clipmused_bids.dataset.spaces import space_of
@@ -35,10 +36,13 @@ class FoundRun:
 class RunBuilder:
     """Adds masks, confounds and metadata to runs; every folder is listed once."""
 
-    def __init__(self, bids_dir: Path, derivatives: Sequence[Derivative], kind: ImageKind) -> None:
+    def __init__(
+        self, bids_dir: Path, derivatives: Sequence[Derivative], kind: ImageKind, filters: FileFilters
+    ) -> None:
         self._bids_dir = bids_dir
         self._derivatives = derivatives
         self._kind = kind
+        self._filters = filters
         self._listed: dict[tuple[Path, str, str], tuple[BidsFile, ...]] = {}
 
     def build(self, item: FoundRun) -> Run:
@@ -70,7 +74,7 @@ class RunBuilder:
         target = image.file.entities
         others = [derivative for derivative in self._derivatives if derivative != image.derivative]
         for derivative in [image.derivative, *others]:
-            files = self._list(derivative.path, target["sub"], what)
+            files = self._filters.keep(what, self._list(derivative.path, target["sub"], what))
             if what == "mask":
                 files = tuple(file for file in files if space_of(file.entities) == space_of(target))
             best = most_specific(files, target, ignore=("desc",))

@@ -33,11 +33,16 @@ class BidsFile:
         return f"bids:{dataset}:{self.path.relative_to(self.root).as_posix()}"
 
 
+def session_folders(root: Path, participant: str) -> tuple[Path, ...]:
+    """Folder of one participant and those of all sessions in it."""
+    own = root / f"sub-{participant}"
+    return (own, *(own / name for name in _names(own) if name.startswith("ses-")))
+
+
 def func_folders(root: Path, participant: str) -> tuple[Path, ...]:
     """``func`` folders of one participant, of all sessions; empty where there are none."""
-    own = root / f"sub-{participant}"
-    sessions = [own / name for name in _names(own) if name.startswith("ses-")]
-    return tuple(folder / "func" for folder in [own, *sessions] if (folder / "func").is_dir())
+    folders = session_folders(root, participant)
+    return tuple(folder / "func" for folder in folders if (folder / "func").is_dir())
 
 
 def functional_files(root: Path, participant: str, *, accept: Callable[[str], bool]) -> tuple[BidsFile, ...]:

@@ -53,14 +53,16 @@ class TargetMaker:
 
 
 def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, device: str) -> TargetMaker:
-    """Load the CLIP model that was asked for; nothing is downloaded."""
+    """Load the CLIP model that was asked for; missing weights are downloaded with ``--no-offline`` only."""
     options = plan.hyperparameters.targets
     if options.clip_model == "demo" and not catalogue.simulated:
         logger.warning(
             "WARNING: --clip-model demo knows simulated scenes only. Its features of other images and words "
             "carry next to no meaning; use it to try the command, never for a result."
         )
-    clip = load_clip(options.clip_model, weights=options.clip_weights, device=device)
+    clip = load_clip(
+        options.clip_model, weights=options.clip_weights, device=device, offline=plan.config.offline
+    )
     clip = replace(clip, name=clip_name(clip.name))
     n_images = sum(picture is not None for picture in catalogue.stimuli.picture)
     low_kind = choose_low(n_images, n_features=clip.n_patches * clip.patch_width, wanted=options.low)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipmused_bids.config import Config, InputOptions, as_tables, checked_inputs, merge
+from clipmused_bids.dataset.atlas_files import atlas_label
 from clipmused_bids.dataset.comparison import grid_fields
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
@@ -255,7 +255,8 @@ def _explicit_request(
     given = {name: value for name, value in named.items() if name in hyperparameters}
     asked, default = as_tables(config.inputs), as_tables(InputOptions())
     if config.inputs.atlas is not None:
-        asked["atlas"] = Path(config.inputs.atlas).name
+        n_regions = hyperparameters.get("model", {}).get("n_regions", 0)
+        asked["atlas"] = atlas_label(config.inputs.atlas, n_regions=n_regions)
     explicit = {name: asked[name] for name in inputs if name in asked and asked[name] != default.get(name)}
     request: dict[str, Any] = {
         "hyperparameters": merge(hyperparameters, given),

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from clipmused_bids.errors import CannotCreateError, DataError, MissingInputErro
 from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
 from clipmused_bids.responses.estimate import betas_responses, estimate_responses
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.grids import reference_grid
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.progress import track
 
@@ -62,6 +63,7 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
         "merge_blocks": plan.config.inputs.merge_blocks,
         "trial_types": list(plan.config.inputs.trial_types),
         "mask": mask_setting(plan, run.participant),
+        "resample": plan.config.inputs.resample,
         "storage": options["storage"],
         "trials": trials_hash(plan.trials[run.key]),
     }
@@ -115,7 +117,7 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
             f"{len(todo)} new run(s) need it too.",
             hint="give the same file with --mask",
         )
-    grid, mask = participant_mask(runs, mask=plan.config.inputs.mask)
+    grid, mask = participant_mask(runs, mask=plan.config.inputs.mask, target=reference_grid(plan))
     for run in todo:
         responses = _run_responses(plan, run, grid=grid, mask=mask)
         write_responses(
@@ -144,7 +146,8 @@ def _is_done(plan: Plan, tree: OutputTree, run: Run) -> bool:
 
 def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunResponses:
     trials = plan.trials[run.key]
-    series = read_bold(run, mask, grid)
+    other_grid: Literal["refuse", "resample"] = "resample" if plan.config.inputs.resample else "refuse"
+    series = read_bold(run, mask, grid, other_grid=other_grid)
     try:
         if plan.kind == "betas":
             return betas_responses(series.values, trials, valid=series.valid)
