@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,19 @@ def atlases_of(template: Template) -> tuple[str, ...]:
     return tuple(sorted({f.entities["atlas"] for f in files if "atlas" in f.entities and _is_image(f)}))
 
 
-def lists_atlas(template: Template, name: str, *, details: Mapping[str, str]) -> bool:
-    """Whether the archive lists this atlas for a template, be its files here or not."""
-    return bool(_variants(template, name, details=details).images)
+def has_atlas(template: Template, name: str, *, details: Mapping[str, str], offline: bool) -> bool:
+    """Whether `find_atlas` can find one variant of an atlas: here, or (unless offline) in TemplateFlow's own list.
 
-
-def has_atlas(template: Template, name: str, *, details: Mapping[str, str]) -> bool:
-    """Whether an atlas is on this machine with all that it needs; nothing is fetched."""
+    Raises
+    ------
+    MissingInputError
+        If the list cannot be brought into the archive on this machine.
+    """
     variants = _variants(template, name, details=details)
+    if _here(variants) is None and not offline:
+        with _client(template, {"atlas": name, **details, "suffix": "dseg"}):
+            pass
+        return len(_variants(template, name, details=details).images) == 1
     return len(variants.images) == 1 and _here(variants) is not None
 
 
@@ -236,21 +242,28 @@ def _filled(file: BidsFile) -> bool:
 
 
 def _fetch(template: Template, entities: Mapping[str, str | None]) -> None:
-    import warnings
-
     logger.info("Fetching %s from TemplateFlow into %s.", template.label, template_home())
     wanted: dict[str, Any] = {_CLIENT_NAMES.get(key, key): label for key, label in entities.items()}
     if template.cohort is not None:
         wanted["cohort"] = template.cohort
+    with _client(template, entities) as api:
+        api.get(template.name, raise_empty=True, **wanted)
+
+
+@contextmanager
+def _client(template: Template, entities: Mapping[str, str | None]) -> Iterator[Any]:
+    """Import the templateflow client and let it list what it knows; what it raises becomes an error that helps."""
+    import warnings
+
     try:
         with warnings.catch_warnings():
-            # The client warns that it makes an archive where there is none; that is what it is asked for.
+            # It warns that it makes an archive where there is none; that is what it is asked for.
             warnings.simplefilter("ignore")
             from templateflow import api, conf
 
-            # An archive that was filled by hand does not list what it lacks; the skeleton does.
+            # An archive that was filled by hand does not list what it lacks; the client's skeleton does.
             conf.update(local=True, overwrite=False, silent=True)
-            api.get(template.name, raise_empty=True, **wanted)
+            yield api
     except Exception as error:
         raise MissingInputError(
             f"{template.label} cannot be fetched from TemplateFlow: {_first_line(error)}.",
@@ -264,9 +277,9 @@ def _first_line(error: Exception) -> str:
 
 def _commands(template: Template, entities: Mapping[str, str | None]) -> str:
     filters = {**({} if template.cohort is None else {"cohort": template.cohort}), **entities}
+    # The command cannot ask for the absence of an entity, so it fetches a little more.
     words = " ".join(
-        f"--{_CLIENT_NAMES.get(key, key)} {'null' if label is None else label}"
-        for key, label in filters.items()
+        f"--{_CLIENT_NAMES.get(key, key)} {label}" for key, label in filters.items() if label is not None
     )
     command = f"templateflow get {template.name} {words}"
     return (

@@ -20,7 +20,7 @@ from clipmused_bids.dataset.atlas_files import (
 from clipmused_bids.dataset.contents import content_hash, require_contents
 from clipmused_bids.dataset.masks import expand_pattern
 from clipmused_bids.dataset.spaces import is_common_space
-from clipmused_bids.dataset.template_flow import Template, find_atlas, has_atlas, lists_atlas
+from clipmused_bids.dataset.template_flow import Template, find_atlas, has_atlas
 from clipmused_bids.errors import MissingInputError, UsageError
 from clipmused_bids.records import Run
 from clipmused_bids.stages.plan import Plan
@@ -126,10 +126,7 @@ def _default_in_common_space(plan: Plan) -> Atlas:
     made = f"clusters:{plan.hyperparameters.model.n_regions}"
     if template is None:
         return Atlas("clusters", made, f"{made} (the images are in no template's space)")
-    usable = has_atlas(template, request.text, details=request.details) or (
-        not plan.config.offline and lists_atlas(template, request.text, details=request.details)
-    )
-    if not usable:
+    if not has_atlas(template, request.text, details=request.details, offline=plan.config.offline):
         return Atlas(
             "clusters",
             made,

@@ -14,23 +14,19 @@ from clipmused_bids.dataset.template_flow import nearest_resolution
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import IntArray, TrialData, VoxelSpace
 from clipmused_bids.responses.regions import grid_regions
-from clipmused_bids.stages.atlas import Atlas, choose_atlas
-from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.atlas import Atlas
 
 logger = logging.getLogger(__name__)
 
 
-def voxel_spaces(plan: Plan, train: TrialData) -> tuple[VoxelSpace, ...]:
-    """Give each participant's voxels the regions of the chosen atlas; where none is used they have none.
+def voxel_spaces(train: TrialData, atlas: Atlas) -> tuple[VoxelSpace, ...]:
+    """Give each participant's voxels the regions of an atlas; where none is used they have none.
 
     Raises
     ------
-    UsageError, MissingInputError
-        As `choose_atlas`.
     DataError
         If the atlas has fewer than two regions that everyone has voxels in.
     """
-    atlas = choose_atlas(plan)
     logger.info("Regions: %s.", atlas.why)
     if atlas.kind == "grid":
         n_regions = int((atlas.label or "").partition(":")[2])
@@ -38,10 +34,14 @@ def voxel_spaces(plan: Plan, train: TrialData) -> tuple[VoxelSpace, ...]:
     return _from_images(train, atlas) if atlas.kind == "images" else train.spaces
 
 
-def label_image(atlas: Atlas, participant: str, space: VoxelSpace) -> Path:
-    """Label image of a participant; of several resolutions the one nearest to the voxels."""
-    images = atlas.images[participant]
-    return images[0] if len(images) == 1 else nearest_resolution(images, space.grid)
+def label_images(atlas: Atlas, train: TrialData) -> tuple[Path, ...]:
+    """Label image of each participant, of several resolutions the one nearest to the voxels; empty without images."""
+    if atlas.kind != "images":
+        return ()
+    pairs = [(atlas.images[p], space) for p, space in zip(train.participants, train.spaces, strict=True)]
+    return tuple(
+        images[0] if len(images) == 1 else nearest_resolution(images, space.grid) for images, space in pairs
+    )
 
 
 def _grid(spaces: Sequence[VoxelSpace], *, n_regions: int) -> tuple[VoxelSpace, ...]:
@@ -56,15 +56,13 @@ def _grid(spaces: Sequence[VoxelSpace], *, n_regions: int) -> tuple[VoxelSpace, 
 
 def _from_images(train: TrialData, atlas: Atlas) -> tuple[VoxelSpace, ...]:
     found: list[tuple[IntArray, tuple[str, ...]]] = []
-    paths: list[Path] = []
-    for participant, space in zip(train.participants, train.spaces, strict=True):
-        path = label_image(atlas, participant, space)
+    paths = label_images(atlas, train)
+    for path, space in zip(paths, train.spaces, strict=True):
         # In a common space all voxels are the same.
-        if train.common_space and path in paths:
+        if train.common_space and path in paths[: len(found)]:
             found.append(found[paths.index(path)])
         else:
             found.append(read_atlas(path, grid=space.grid, voxels=space.voxels, table=atlas.table))
-        paths.append(path)
     return _in_common(train.spaces, found)
 
 

@@ -223,6 +223,7 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
             for p, space in zip(data.participants, data.spaces, strict=True)
         },
         "region_names": list(data.spaces[0].region_names),
+        "atlas_images": list(training.atlas_images),
         "standardization": {
             "unit": standardization_unit(plan),
             "sources": {

@@ -70,7 +70,9 @@ def test_what_an_atlas_may_be(text: str, expected: AtlasRequest, label: str) -> 
 
 @pytest.mark.parametrize("text", ["Schaefer2018:400", "Schaefer2018:desc-", "HOCPA:den-32k"])
 def test_details_are_entities(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--atlas {text}: what follows the name must be entities with labels"):
+    with pytest.raises(
+        UsageError, match=f"--atlas {text}: what follows the name must be entities with labels"
+    ):
         parse_atlas(text)
 
 
@@ -83,7 +85,9 @@ def test_regions_have_names_and_are_renumbered(tmp_path: Path) -> None:
     assert regions.tolist() == [2] * 12 + [1] * 12 + [0] * 36
     assert read_atlas(path, grid=GRID, voxels=np.array([11, 12, 30]))[0].tolist() == [2, 1, 0]
     # fMRIPrep 20.1 wrote names in quotation marks.
-    (tmp_path / "desc-x_dseg.tsv").write_text('index\tname\tcolor\n17\t"V1"\t#0\n1002\tFFA\t#1\n3\tabsent\t#2\n')
+    (tmp_path / "desc-x_dseg.tsv").write_text(
+        'index\tname\tcolor\n17\t"V1"\t#0\n1002\tFFA\t#1\n3\tabsent\t#2\n'
+    )
     assert read_atlas(path, grid=GRID, voxels=ALL)[1] == ("V1", "FFA")
     (tmp_path / "other.tsv").write_text("index\tname\n17\ta\n1002\tb\n")
     assert read_atlas(path, grid=GRID, voxels=ALL, table=tmp_path / "other.tsv")[1] == ("a", "b")
@@ -119,7 +123,9 @@ def test_an_atlas_that_misses_the_mask_is_refused(tmp_path: Path) -> None:
     far = AFFINE.copy()
     far[0, 3] = 9.0  # its first plane is the mask's fourth
     path = save(tmp_path / "far_dseg.nii.gz", np.ones(GRID.shape, dtype=np.int16), far)
-    with pytest.raises(DataError, match=r"far_dseg\.nii\.gz: only 40% of the voxels in the mask lie in its field"):
+    with pytest.raises(
+        DataError, match=r"far_dseg\.nii\.gz: only 40% of the voxels in the mask lie in its field"
+    ):
         read_atlas(path, grid=GRID, voxels=ALL)
     assert read_atlas(path, grid=GRID, voxels=np.arange(36, 60))[0].tolist() == [1] * 24
 
@@ -166,7 +172,9 @@ def test_the_nearest_dseg_of_a_derivative(tmp_path: Path) -> None:
         return None if path is None else path.name
 
     assert found("aparcaseg", bold_run(session="b")) == name("run-02_space-T1w")
-    assert found("aparcaseg", bold_run("MNI152NLin6Asym", session="b", res="2")).endswith("res-2_desc-aparcaseg_dseg.nii.gz")
+    assert found("aparcaseg", bold_run("MNI152NLin6Asym", session="b", res="2")).endswith(
+        "res-2_desc-aparcaseg_dseg.nii.gz"
+    )
     # Another resolution of the space lies in anat/ only.
     at_res_1 = found("aparcaseg", bold_run("MNI152NLin6Asym", session="b", res="1"))
     assert at_res_1 == "sub-01_space-MNI152NLin6Asym_res-1_desc-aparcaseg_dseg.nii.gz"

@@ -21,7 +21,11 @@ from clipmused_bids.records import Run
 def bids(tmp_path: Path) -> Path:
     """Two sessions of two runs, one with another acquisition; two descriptions of masks and confounds."""
     for ses in ("01", "02"):
-        for name in (f"sub-1_ses-{ses}_task-x_run-01", f"sub-1_ses-{ses}_task-x_run-02", f"sub-1_ses-{ses}_task-x_acq-mb_run-01"):
+        for name in (
+            f"sub-1_ses-{ses}_task-x_run-01",
+            f"sub-1_ses-{ses}_task-x_run-02",
+            f"sub-1_ses-{ses}_task-x_acq-mb_run-01",
+        ):
             touch(tmp_path / f"sub-1/ses-{ses}/func/{name}_events.tsv")
             folder = tmp_path / f"derivatives/p/sub-1/ses-{ses}/func"
             for space in ("T1w", "MNI152NLin6Asym"):
@@ -43,7 +47,11 @@ def runs_with(bids: Path, filters: Any, **options: Any) -> tuple[Run, ...]:
     options = {"image_kind": "auto", "need_events": True} | options
     derivatives = find_derivatives(bids, (), participants=("1",), image_kind="bold")
     return find_runs(
-        bids, derivatives=derivatives, selection=Selection(filter_file=str(path)), participants=("1",), **options
+        bids,
+        derivatives=derivatives,
+        selection=Selection(filter_file=str(path)),
+        participants=("1",),
+        **options,
     )
 
 
@@ -71,7 +79,9 @@ EVERY = [f"ses-{ses}_{rest}" for ses in ("01", "02") for rest in ("acq-mb_run-1"
         ({"datatype": "func", "suffix": "bold", "extension": ".nii.gz", "task": "x", "subject": "1"}, EVERY),
     ],
 )
-def test_runs_are_those_whose_images_have_the_entities(bids: Path, wanted: dict[str, Any], kept: list[str]) -> None:
+def test_runs_are_those_whose_images_have_the_entities(
+    bids: Path, wanted: dict[str, Any], kept: list[str]
+) -> None:
     assert keys(runs_with(bids, {"bold": wanted})) == kept
     # The same runs are found where only events are looked at, so that a split is made of the same ones.
     events_only = runs_with(bids, {"bold": wanted}, image_kind="bold", need_images=False)
@@ -95,7 +105,10 @@ def test_each_kind_is_filtered_by_itself_and_what_is_left_out_is_said(
     assert all("acq" not in str(run.events) for run in runs)
     assert [run.mask is None for run in runs] == [False] * 3 + [True] * 3
     assert [run.confounds is None for run in runs] == [False, False, True] * 2
-    assert "--bids-filter-file filters.json leaves out 6 bold file(s), 2 confounds file(s), 2 events file(s), " in caplog.text
+    assert (
+        "--bids-filter-file filters.json leaves out 6 bold file(s), 2 confounds file(s), 2 events file(s), "
+        in caplog.text
+    )
     assert "6 mask file(s)" in caplog.text
     assert "have events but no image" not in caplog.text
 
@@ -131,7 +144,9 @@ def test_old_names_count_as_bold_and_extensions_need_no_dot() -> None:
 
 @pytest.mark.parametrize("filters", [{"bold": {"session": "09"}}, {"events": {"task": "rest"}}])
 def test_filters_that_leave_nothing(bids: Path, filters: dict[str, Any]) -> None:
-    with pytest.raises(SelectionError, match=r"--bids-filter-file filters\.json leaves nothing: it keeps out") as caught:
+    with pytest.raises(
+        SelectionError, match=r"--bids-filter-file filters\.json leaves nothing: it keeps out"
+    ) as caught:
         runs_with(bids, filters)
     assert caught.value.exit_code == 18
 

@@ -25,7 +25,9 @@ from clipmused_bids.records import Grid, Run
 
 SOURCE = Grid((7, 6, 5), np.array([[-3.0, 0, 0, 10], [0, 3, 0, -8], [0, 0, 3.5, -6], [0, 0, 0, 1]]))
 # Finer, turned a little, and reaching beyond the source on one side.
-TARGET = Grid((10, 9, 8), np.array([[2.0, 0.1, 0, -7.13], [-0.1, 2, 0, -9.07], [0, 0, 2.2, -5.21], [0, 0, 0, 1]]))
+TARGET = Grid(
+    (10, 9, 8), np.array([[2.0, 0.1, 0, -7.13], [-0.1, 2, 0, -9.07], [0, 0, 2.2, -5.21], [0, 0, 0, 1]])
+)
 
 
 def save(path: Path, values: np.ndarray, grid: Grid) -> Path:
@@ -103,7 +105,9 @@ def test_masks_and_means_are_nilearns(tmp_path: Path) -> None:
     assert not (moved & ~in_voxels).any()
     signal = rng.normal(size=SOURCE.shape).astype(np.float32)
     path = save(tmp_path / "s.nii.gz", signal, SOURCE)
-    np.testing.assert_allclose(linear_on_grid(signal, SOURCE, TARGET), by_nilearn(path, TARGET, "linear"), atol=1e-5)
+    np.testing.assert_allclose(
+        linear_on_grid(signal, SOURCE, TARGET), by_nilearn(path, TARGET, "linear"), atol=1e-5
+    )
 
 
 @settings(deadline=None, max_examples=20)
@@ -144,15 +148,13 @@ def test_masks_of_runs_on_two_grids_meet_on_the_target(tmp_path: Path, kind: str
         inside = nearest_on_grid(head, TARGET, grid)
         values = (rng.normal(500, 5, size=(*grid.shape, 6)) * inside[..., None]).astype(np.float32)
         image = save(tmp_path / f"{k}_bold.nii.gz", values, grid)
-        mask = save(tmp_path / f"{k}_mask.nii.gz", inside.astype(np.uint8), grid) if kind == "masks" else None
-        runs.append(run_of(image, mask, "betas" if kind == "betas" else "bold"))
+        mask = save(tmp_path / f"{k}_mask.nii.gz", inside.astype(np.uint8), grid)
+        runs.append(run_of(image, mask) if kind == "masks" else run_of(image, kind="betas"))
     grid, found = participant_mask(runs, mask=None, target=TARGET)
     assert grid is TARGET
-    overlap = 2 * (found & head).sum() / (found.sum() + head.sum())
-    assert overlap > 0.75
-    if kind == "masks":
-        back = by_nilearn(tmp_path / "0_mask.nii.gz", TARGET, "nearest") > 0
-        np.testing.assert_array_equal(found, back & head)
+    back = by_nilearn(tmp_path / "0_mask.nii.gz", TARGET, "nearest") > 0
+    np.testing.assert_array_equal(found, back & head)
+    assert 0 < found.sum() < head.sum()
     with pytest.raises(DataError, match="its grid"):
         participant_mask(runs, mask=None)
 
@@ -162,7 +164,9 @@ def test_a_computed_mask_is_found_on_the_target(tmp_path: Path) -> None:
     grids = [Grid((24, 24, 16), np.diag([3.0, 3, 3, 1])), Grid((30, 30, 20), np.diag([2.5, 2.5, 2.5, 1]))]
 
     def head(grid: Grid) -> np.ndarray:
-        places = (np.indices(grid.shape) + 0.5) * grid.affine[0, 0] - np.array([36, 36, 24])[:, None, None, None]
+        places = (np.indices(grid.shape) + 0.5) * grid.affine[0, 0] - np.array([36, 36, 24])[
+            :, None, None, None
+        ]
         return (places**2).sum(axis=0) < 21**2
 
     runs = []
@@ -175,4 +179,6 @@ def test_a_computed_mask_is_found_on_the_target(tmp_path: Path) -> None:
 
 
 def test_the_grid_read_back_is_the_one_written(tmp_path: Path) -> None:
-    assert read_grid(save(tmp_path / "g.nii.gz", np.zeros(TARGET.shape, np.int16), TARGET)).agrees_with(TARGET)
+    assert read_grid(save(tmp_path / "g.nii.gz", np.zeros(TARGET.shape, np.int16), TARGET)).agrees_with(
+        TARGET
+    )
