@@ -107,9 +107,9 @@ def _require_images(plan: Plan) -> None:
     for participant in plan.participants if mask is not None else ():
         session = plan.runs_of(participant)[0].session
         require_content(expand_pattern(str(mask), participant=participant, session=session, flag="--mask"))
-    # A stored decoder holds its regions.
-    trains = "train" in actions and METHODS[plan.config.method].deep
-    if trains or (plan.config.inputs.atlas is not None and {"prepare", "train"} & actions):
+    if not {"prepare", "train"} & actions:
+        return  # a stored decoder holds its regions, and stored responses their grid
+    if plan.config.inputs.atlas is not None or ("train" in actions and METHODS[plan.config.method].deep):
         choose_atlas(plan)
     reference_grid(plan)
     require_one_grid(plan)
