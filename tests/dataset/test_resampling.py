@@ -29,6 +29,8 @@ TARGET = Grid(
     (10, 9, 8), np.array([[2.0, 0.1, 0, -7.13], [-0.1, 2, 0, -9.07], [0, 0, 2.2, -5.21], [0, 0, 0, 1]])
 )
 
+MNI = np.array([[-1.7, 0, 0, 90.3], [0, 1.7, 0, -126.1], [0, 0, 1.7, -72.7], [0, 0, 0, 1]])
+
 
 def save(path: Path, values: np.ndarray, grid: Grid) -> Path:
     nibabel.Nifti1Image(values, grid.affine).to_filename(path)
@@ -111,22 +113,29 @@ def test_masks_and_means_are_nilearns(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(shift=st.tuples(*[st.integers(-2, 2)] * 3), flip=st.booleans())
-def test_whole_voxel_shifts_move_values_and_change_none(shift: tuple[int, int, int], flip: bool) -> None:
+@given(
+    shift=st.tuples(*[st.integers(-2, 2)] * 3),
+    flip=st.booleans(),
+    affine=st.sampled_from([SOURCE.affine, TARGET.affine, MNI]),
+)
+def test_whole_voxel_shifts_move_values_and_change_none(
+    shift: tuple[int, int, int], flip: bool, affine: np.ndarray
+) -> None:
     """A grid that is moved by whole voxels, and perhaps mirrored, meets the voxels themselves."""
+    source = Grid(SOURCE.shape, affine)
     values = np.arange(1, 211, dtype=np.float32).reshape(SOURCE.shape)
     turn = np.eye(4)
     turn[:3, 3] = shift
     if flip:
         turn[0, 0], turn[0, 3] = -1, SOURCE.shape[0] - 1 - shift[0]
-    target = Grid(SOURCE.shape, SOURCE.affine @ turn)
+    target = Grid(SOURCE.shape, source.affine @ turn)
     expected = np.zeros_like(values)
     for place in np.ndindex(*SOURCE.shape):
         own = (turn @ np.array([*place, 1.0]))[:3].astype(int)
         if (own >= 0).all() and (own < SOURCE.shape).all():
             expected[place] = values[tuple(own)]
-    np.testing.assert_allclose(linear_on_grid(values, SOURCE, target), expected, rtol=1e-5)
-    np.testing.assert_array_equal(nearest_on_grid(values.astype(int), SOURCE, target), expected.astype(int))
+    np.testing.assert_allclose(linear_on_grid(values, source, target), expected, rtol=1e-5)
+    np.testing.assert_array_equal(nearest_on_grid(values.astype(int), source, target), expected.astype(int))
 
 
 def test_the_share_in_view_is_counted_to_the_voxels_edges() -> None:
