@@ -35,6 +35,11 @@ class Grid:
         corners[:, :3] *= np.array(self.shape) - 1
         return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance)
 
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in cubic mm."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
 
 @dataclass(frozen=True)
 class Run:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +80,19 @@ def planted_trials(
         else None,
         group=np.tile(np.arange(n_trials) // 10, n_participants),
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_template_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An archive of templates without any, so that results do not depend on what this machine has."""
+    home = tmp_path_factory.mktemp("templateflow")
+    before = os.environ.get("TEMPLATEFLOW_HOME")
+    os.environ["TEMPLATEFLOW_HOME"] = str(home)
+    yield home
+    if before is None:
+        del os.environ["TEMPLATEFLOW_HOME"]
+    else:
+        os.environ["TEMPLATEFLOW_HOME"] = before
 
 
 @pytest.fixture

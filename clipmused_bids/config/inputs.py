@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from clipmused_bids.errors import UsageError
 
+_RESAMPLE = r"[A-Za-z0-9]+(:cohort-\d+)?:res-\d+"
 LONGEST_INTERVAL = 60.0  # s; samples farther apart are trials of their own
 
 
@@ -91,6 +93,11 @@ class InputOptions:
             raise UsageError(
                 f"--merge-blocks {self.merge_blocks}: expected auto, off or a number of seconds.",
                 hint="for example --merge-blocks 4",
+            )
+        if self.resample is not None and not re.fullmatch(_RESAMPLE, self.resample):
+            raise UsageError(
+                f"--resample {self.resample}: expected a template and the number of its resolution.",
+                hint="for example --resample MNI152NLin2009cAsym:res-2",
             )
         if self.frame_interval is not None and not 0 < self.frame_interval <= LONGEST_INTERVAL:
             raise UsageError(f"--frame-interval must lie in 0 to {LONGEST_INTERVAL:g} s.")

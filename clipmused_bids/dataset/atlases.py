@@ -2,75 +2,105 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipmused_bids.dataset.images import check_grid, read_volume
-from clipmused_bids.dataset.masks import expand_pattern
+from clipmused_bids.dataset.images import read_volume
 from clipmused_bids.dataset.names import parse_name
+from clipmused_bids.dataset.resampling import nearest_on_grid, share_in_view
 from clipmused_bids.dataset.tsv import read_table
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import Grid, IntArray
 
+logger = logging.getLogger(__name__)
+
+_SMALLEST_SHARE = 0.5
+
 
 def read_atlas(
-    atlas: str, *, participant: str, session: str | None, grid: Grid
+    path: Path, *, grid: Grid, voxels: IntArray, table: Path | None = None
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Read regions for one participant.
+    """Read the regions of some voxels.
 
     Parameters
     ----------
-    atlas : str
-        A label image (a derivative's ``*_dseg.nii.gz`` is one), or a pattern with ``{participant}``, ``{session}``.
-        Names come from the columns ``index`` and ``name`` of the TSV file beside it (same name), or of a
-        ``desc-*_dseg.tsv`` in a folder above it.
-    participant : str
-    session : str or None
+    path : Path
+        A label image. On another grid it is brought to the voxels by nearest neighbours, which is logged.
     grid : Grid
-        Grid of the participant's mask.
+    voxels : ndarray of int, shape (n_voxels,)
+        C-order flat indices in the grid.
+    table : Path or None
+        TSV file with columns ``index`` and ``name``. None: the one beside the image (same name), or a
+        ``desc-*_dseg.tsv`` in a folder above it.
 
     Returns
     -------
-    ndarray of int, of the grid's shape
+    ndarray of int, shape (n_voxels,)
         k + 1 inside region k, 0 outside all regions.
     tuple of str
-        Names of the regions that occur, in order of their values in the file; ``region-<value>`` without a table.
+        Names of the regions that occur in the file, in order of their values; ``region-<value>`` without a table.
 
     Raises
     ------
     MissingInputError
         If the file does not exist.
     DataError
-        If it lies on another grid, has values that are not whole numbers, or no region.
+        If it has values that are not whole numbers or no region, or most voxels lie outside its field of view.
     """
-    path = expand_pattern(atlas, participant=participant, session=session, flag="--atlas")
-    own_grid, values = read_volume(path)
-    check_grid(own_grid, grid, path=path, other="the mask")
+    source, values = read_volume(path)
+    whole = _whole_numbers(values, path)
+    present = [int(value) for value in np.unique(whole) if value > 0]
+    if not present:
+        raise DataError(f"{path}: no region (no value above 0).")
+    regions: IntArray = np.where(whole > 0, np.searchsorted(present, whole) + 1, 0)
+    if not source.agrees_with(grid):
+        regions = _on_grid(regions, source, grid, voxels, path=path)
+    names = _names_in(table or _table_path(path))
+    return regions.reshape(-1)[voxels], tuple(names.get(value, f"region-{value}") for value in present)
+
+
+def _whole_numbers(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
     labels = np.nan_to_num(values)
-    whole = np.rint(labels).astype(np.int64)
+    whole: NDArray[np.int64] = np.rint(labels).astype(np.int64)
     if not np.array_equal(whole, labels):
         raise DataError(
             f"{path}: values are not whole numbers; a label image with one number a region was expected."
         )
-    present = [int(value) for value in np.unique(whole) if value > 0]
-    if not present:
-        raise DataError(f"{path}: no region (no value above 0).")
-    regions = np.searchsorted(present, whole) + 1
-    regions[whole <= 0] = 0
-    names = _names_of(path)
-    return regions, tuple(names.get(value, f"region-{value}") for value in present)
+    return whole
 
 
-def _names_of(path: Path) -> dict[int, str]:
-    table_path = _table_path(path)
+def _on_grid(regions: IntArray, source: Grid, grid: Grid, voxels: IntArray, *, path: Path) -> IntArray:
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask.flat[voxels] = True
+    share = share_in_view(source, grid, mask)
+    if share < _SMALLEST_SHARE:
+        raise DataError(
+            f"{path}: only {share:.0%} of the voxels in the mask lie in its field of view; at least "
+            f"{_SMALLEST_SHARE:.0%} are expected.",
+            hint="check that atlas and images are in one space",
+        )
+    logger.info(
+        "%s: brought to the grid of the images by nearest neighbours (%s to %s voxels)%s.",
+        path.name, source.shape, grid.shape, f"; {1 - share:.1%} of the mask lie outside of it" if share < 1 else "",
+    )  # fmt: skip
+    return nearest_on_grid(regions, source, grid)
+
+
+def _names_in(table_path: Path | None) -> dict[int, str]:
     if table_path is None:
         return {}
     table = read_table(table_path)
     if not {"index", "name"} <= set(table.columns):
         raise DataError(f"{table_path}: columns index and name were expected, found {table.names}.")
     pairs = zip(table.columns["index"], table.columns["name"], strict=True)
-    return {int(float(index)): name for index, name in pairs if index.replace(".", "", 1).isdecimal()}
+    # fMRIPrep's tables have their names in quotation marks.
+    return {
+        int(float(index)): name.strip('"') for index, name in pairs if index.replace(".", "", 1).isdecimal()
+    }
 
 
 def _table_path(path: Path) -> Path | None:

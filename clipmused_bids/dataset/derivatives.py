@@ -22,7 +22,7 @@ _ENDINGS = {
     "betas": tuple(f"_{suffix}{extension}" for suffix in ("statmap", "betaseries") for extension in _NIFTI),
     "mask": ("_mask.nii", "_mask.nii.gz", "_brainmask.nii", "_brainmask.nii.gz"),
     "confounds": ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv", "_bold_confounds.tsv"),
-    "surface": ("_bold.dtseries.nii", "_bold.func.gii"),
+    "surface": (".dtseries.nii", ".ptseries.nii", ".dscalar.nii", ".func.gii", ".shape.gii"),
 }
 
 

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.nifti_stream import named, scaled, volume_blocks, voxel_positions
+from clipmused_bids.dataset.resampling import sample_volumes, voxel_coordinates
 from clipmused_bids.dataset.scratch import gathered, gathered_on_disk
 from clipmused_bids.dataset.smoothing import smooth_volumes
 from clipmused_bids.dataset.voxel_checks import VoxelChecks
@@ -106,6 +107,7 @@ def read_bold(
     mask: BoolArray,
     grid: Grid,
     *,
+    other_grid: Literal["refuse", "resample"] = "refuse",
     smoothing_fwhm: float = 0.0,
     in_memory: bool = True,
     work_dir: Path | None = None,
@@ -121,6 +123,9 @@ def read_bold(
     mask : ndarray of bool, shape of the grid
     grid : Grid
         Grid of the mask.
+    other_grid : {"refuse", "resample"}
+        What becomes of an image on another grid than the mask: ``resample`` samples it at the mask's voxels by
+        trilinear interpolation, after smoothing.
     smoothing_fwhm : float
         Width in mm of the Gaussian kernel every volume is smoothed with, before masking; 0: none.
     in_memory : bool
@@ -133,17 +138,18 @@ def read_bold(
     MissingInputError
         If the image is not there or was not fetched.
     DataError
-        If the image is not 4-D, lies on another grid, is truncated, is constant, or more than 5 % of the voxels in
-        the mask hold NaN or infinite values.
+        If the image is not 4-D, lies on another grid (``refuse``), is truncated, is constant, or more than 5 % of the
+        voxels in the mask hold NaN or infinite values.
     OutputWriteError
         If there is no room for the scratch file.
     """
     path = image_path(run)
     image = _open(path)
-    check_grid(_grid(image, path), grid, path=path, other="the mask")
+    if other_grid == "refuse":
+        check_grid(_grid(image, path), grid, path=path, other="the mask")
     shape = _n_scans(image, path), int(mask.sum())
     checks = VoxelChecks(path, n_scans=shape[0], n_voxels=shape[1])
-    blocks = _checked_blocks(image, path, mask, checks=checks, fwhm=smoothing_fwhm)
+    blocks = _checked_blocks(image, path, mask, grid, checks=checks, fwhm=smoothing_fwhm)
     values = (
         gathered(blocks, shape=shape) if in_memory else gathered_on_disk(blocks, shape=shape, folder=work_dir)
     )
@@ -222,7 +228,7 @@ def image_path(run: Run) -> Path:
     return run.image
 
 
-def check_grid(found: Grid, expected: Grid, *, path: Path, other: str) -> None:
+def check_grid(found: Grid, expected: Grid, *, path: Path, other: str, hint: str | None = None) -> None:
     """Refuse an image whose voxels lie elsewhere than those of another one.
 
     Raises
@@ -233,7 +239,9 @@ def check_grid(found: Grid, expected: Grid, *, path: Path, other: str) -> None:
     if not found.agrees_with(expected):
         raise DataError(
             f"{path}: its grid ({_text(found)}) is not that of {other} ({_text(expected)}).",
-            hint="all images, masks and atlases of a participant must be on one grid; --space or --mask may choose it",
+            hint=hint
+            or "all images and masks of a participant must be on one grid; --space or --mask may choose it, "
+            "--resample TEMPLATE:res-R brings images of a template's space to one",
         )
 
 
@@ -273,16 +281,24 @@ def _n_scans(image: Any, path: Path) -> int:
 
 
 def _checked_blocks(
-    image: Any, path: Path, mask: BoolArray, *, checks: VoxelChecks, fwhm: float
+    image: Any, path: Path, mask: BoolArray, grid: Grid, *, checks: VoxelChecks, fwhm: float
 ) -> Iterator[NDArray[np.float32]]:
+    """Blocks of volumes at the voxels of the mask; the checks see what the file holds, not what is made of it."""
+    source = _grid(image, path)
+    coordinates = None if source.agrees_with(grid) else voxel_coordinates(source, grid, mask)
     positions = voxel_positions(mask)
     for _, stored in volume_blocks(image, path):
-        block = scaled(stored[:, positions], image)
+        if coordinates is None:
+            block = scaled(stored[:, positions], image)
+        else:
+            block = sample_volumes(scaled(stored, image), source, coordinates)
         checks.look(block)
         if fwhm > 0:
             volumes = scaled(stored, image)
             smooth_volumes(volumes.reshape(-1, *image.shape[2::-1]), image.affine, fwhm=fwhm)
-            block = volumes[:, positions]
+            block = (
+                volumes[:, positions] if coordinates is None else sample_volumes(volumes, source, coordinates)
+            )
         yield block
 
 

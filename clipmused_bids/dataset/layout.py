@@ -11,6 +11,7 @@ from typing import Literal
 from clipmused_bids.config import Selection
 from clipmused_bids.dataset.contents import require_contents
 from clipmused_bids.dataset.derivatives import Derivative, ImageKind, images_of
+from clipmused_bids.dataset.filters import FileFilters, read_filters
 from clipmused_bids.dataset.names import natural_key, run_index
 from clipmused_bids.dataset.participants import nearest
 from clipmused_bids.dataset.run_records import DerivedImage, FoundRun, RunBuilder
@@ -44,7 +45,7 @@ def find_runs(
     bids_dir : Path
     derivatives : tuple of Derivative
     selection : Selection
-        Sessions, tasks, runs and the space; its participants are not read here.
+        Sessions, tasks, runs, the space and filters; its participants are not read here.
     participants : tuple of str
         Labels without prefix.
     image_kind : {"auto", "bold", "betas"}
@@ -56,9 +57,10 @@ def find_runs(
     Raises
     ------
     SelectionError
-        If a session, task, run or space does not exist, or nothing is left.
+        If a session, task, run or space does not exist, or the filters leave nothing.
     UsageError
-        If there are several tasks, or several spaces without a preferred one, and none was chosen.
+        If the filters name what does not exist, or there are several tasks, or several spaces without a preferred
+        one, and none was chosen.
     DatasetError
         If there are no images or no events, or several images for one run.
     MissingInputError
@@ -67,16 +69,22 @@ def find_runs(
     used = derivatives if need_images else ()
     folders = Folders()
     kind = _resolve_kind(used, participants, image_kind, folders)
+    filters = read_filters(selection.filter_file)
     found = {}
     for label in participants:
-        found.update(_found_of(Path(bids_dir), used, label, kind=kind, folders=folders))
+        found.update(_found_of(Path(bids_dir), used, label, kind=kind, folders=folders, filters=filters))
+    found = {key: item for key, item in found.items() if filters.keeps_run(kind, item.entities)}
     found = _select(found, selection)
-    complete = _complete(found, need_events=need_events, need_images=need_images)
+    try:
+        complete = _complete(found, need_events=need_events, need_images=need_images)
+    except DatasetError as error:
+        raise filters.nothing_left(error) from error
     complete = _one_task(complete, selection)
     if need_images:
         complete = _in_one_space(complete, selection.space)
-    builder = RunBuilder(Path(bids_dir), used, kind, folders)
+    builder = RunBuilder(Path(bids_dir), used, kind, folders, filters)
     runs = [builder.build(item) for item in complete.values()]
+    filters.say()
     require_contents(
         path for run in runs for path in (run.events, run.image, run.mask, run.confounds) if path
     )
@@ -104,19 +112,25 @@ def _run_key(entities: Mapping[str, str]) -> _RunKey:
 
 
 def _found_of(
-    bids_dir: Path, derivatives: Sequence[Derivative], participant: str, *, kind: ImageKind, folders: Folders
+    bids_dir: Path,
+    derivatives: Sequence[Derivative],
+    participant: str,
+    *,
+    kind: ImageKind,
+    folders: Folders,
+    filters: FileFilters,
 ) -> dict[_RunKey, FoundRun]:
     images: dict[_RunKey, list[DerivedImage]] = defaultdict(list)
     for derivative in derivatives:
-        for file in images_of(derivative.path, participant, kind=kind, folders=folders):
+        for file in filters.keep(kind, images_of(derivative.path, participant, kind=kind, folders=folders)):
             images[_run_key(file.entities)].append(DerivedImage(file, derivative))
     endings = ("_events.tsv", "_bold.nii", "_bold.nii.gz")
     raw = functional_files(bids_dir, participant, accept=lambda name: name.endswith(endings), folders=folders)
     above = inherited_files(
         bids_dir, participant, accept=lambda name: name.endswith("_events.tsv"), folders=folders
     )
-    events = [file for file in raw if file.name.suffix == "events"]
-    index = FileIndex([*above, *events])
+    events = filters.keep("events", [file for file in raw if file.name.suffix == "events"])
+    index = FileIndex([*filters.keep("events", above), *events])
     targets = {key: group[0].file.entities for key, group in images.items()}
     for file in raw:
         if file.name.suffix == "bold" and "task" in file.entities:

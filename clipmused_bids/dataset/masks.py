@@ -18,6 +18,7 @@ from clipmused_bids.dataset.images import (
     read_mask,
     usable_voxels,
 )  # fmt: skip
+from clipmused_bids.dataset.resampling import linear_on_grid, nearest_on_grid
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import BoolArray, Grid, Run
 
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 _N_VOLUMES = 10
 
 
-def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, BoolArray]:
+def participant_mask(
+    runs: Sequence[Run], *, mask: str | None, target: Grid | None = None
+) -> tuple[Grid, BoolArray]:
     """Mask of one participant over all runs.
 
     Parameters
@@ -37,6 +40,9 @@ def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, Bo
         A file, or a pattern with ``{participant}`` and ``{session}`` (labels without prefix). None: the
         intersection of the derivative's brain masks; where no run has one, a mask computed from the mean of the
         first volumes (nilearn's EPI mask), and for betas the voxels that are finite and not constant.
+    target : Grid or None
+        Grid that masks on other grids are brought to (nearest neighbours; a computed one is computed there); None:
+        all must be on the grid of the images.
 
     Returns
     -------
@@ -51,8 +57,8 @@ def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, Bo
         If a mask is empty, masks have no voxel in common, or a mask or image lies on another grid.
     """
     paths = _mask_paths(runs, mask)
-    grid, inside = _intersection(paths) if paths else _computed(runs)
-    for run in runs:
+    grid, inside = _intersection(paths, target) if paths else _computed(runs, target)
+    for run in runs if target is None else ():
         check_grid(
             read_grid(image_path(run)),
             grid,
@@ -95,11 +101,11 @@ def _mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
     return paths
 
 
-def _intersection(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
-    grid, inside = read_mask(paths[0])
+def _intersection(paths: Sequence[Path], target: Grid | None) -> tuple[Grid, BoolArray]:
+    grid, inside = _on_target(*read_mask(paths[0]), target)
     union = inside.copy()
     for path in paths[1:]:
-        other_grid, other = read_mask(path)
+        other_grid, other = _on_target(*read_mask(path), target)
         check_grid(other_grid, grid, path=path, other=paths[0].name)
         inside = inside & other
         union |= other
@@ -119,17 +125,23 @@ def _intersection(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
     return grid, inside
 
 
-def _computed(runs: Sequence[Run]) -> tuple[Grid, BoolArray]:
+def _on_target(grid: Grid, inside: BoolArray, target: Grid | None) -> tuple[Grid, BoolArray]:
+    if target is None or grid.agrees_with(target):
+        return grid, inside
+    return target, nearest_on_grid(inside, grid, target)
+
+
+def _computed(runs: Sequence[Run], target: Grid | None) -> tuple[Grid, BoolArray]:
     path = image_path(runs[0])
     if runs[0].image_kind == "betas":
-        grid, inside = usable_voxels(path)
+        grid, inside = _on_target(*usable_voxels(path), target)
         for run in runs[1:]:
-            other_grid, other = usable_voxels(image_path(run))
+            other_grid, other = _on_target(*usable_voxels(image_path(run)), target)
             check_grid(other_grid, grid, path=image_path(run), other=path.name)
             inside = inside & other
         how = "voxels that are finite and vary"
     else:
-        grid, inside = _epi_mask(runs)
+        grid, inside = _epi_mask(runs, target)
         how = "nilearn's EPI mask"
     if not inside.any():
         raise DataError(f"{path}: no brain mask exists and none could be computed.", hint="--mask FILE")
@@ -139,17 +151,24 @@ def _computed(runs: Sequence[Run]) -> tuple[Grid, BoolArray]:
     return grid, inside
 
 
-def _epi_mask(runs: Sequence[Run]) -> tuple[Grid, BoolArray]:
+def _epi_mask(runs: Sequence[Run], target: Grid | None) -> tuple[Grid, BoolArray]:
     path = image_path(runs[0])
-    grid, mean = mean_of_first_volumes(path, n_volumes=_N_VOLUMES)
+    grid, mean = _mean_on_target(path, target)
     total: NDArray[np.float64] = mean.astype(float)
     for run in runs[1:]:
-        other_grid, other = mean_of_first_volumes(image_path(run), n_volumes=_N_VOLUMES)
+        other_grid, other = _mean_on_target(image_path(run), target)
         check_grid(other_grid, grid, path=image_path(run), other=path.name)
         total += other
     if np.ptp(total) == 0:
         raise DataError(f"{path}: the image is constant.", hint="the file may be a placeholder without data")
     return grid, _nilearn_mask((total / len(runs)).astype(np.float32), grid)
+
+
+def _mean_on_target(path: Path, target: Grid | None) -> tuple[Grid, NDArray[np.float32]]:
+    grid, mean = mean_of_first_volumes(path, n_volumes=_N_VOLUMES)
+    if target is None or grid.agrees_with(target):
+        return grid, mean
+    return target, linear_on_grid(mean, grid, target)
 
 
 def _nilearn_mask(mean: NDArray[np.float32], grid: Grid) -> BoolArray:

@@ -12,12 +12,12 @@ from typing import Any
 # Pieces of names that are remembered; a dataset of thousands of files has a few hundred.
 _REMEMBERED = 65536
 # pybids spells entities out; file names do not.
-_SHORT = {
+ENTITY_NAMES = {
     "subject": "sub", "session": "ses", "task": "task", "acquisition": "acq", "ceagent": "ce",
     "reconstruction": "rec", "direction": "dir", "run": "run", "echo": "echo", "part": "part", "hemi": "hemi",
     "space": "space", "cohort": "cohort", "res": "res", "den": "den", "label": "label", "desc": "desc",
 }  # fmt: skip
-_ORDER = tuple(_SHORT.values())
+_ORDER = tuple(ENTITY_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _entity(piece: str) -> tuple[str, str] | None:
         return None
     alone = f"/{piece}" if key == "sub" else f"/_{piece}"
     known: dict[str, Any] = parse_file_entities(alone, config=list(_configs()))
-    found = {_SHORT[name]: str(value) for name, value in known.items() if name in _SHORT}
+    found = {ENTITY_NAMES[name]: str(value) for name, value in known.items() if name in ENTITY_NAMES}
     return key, found.get(key, label)
 
 

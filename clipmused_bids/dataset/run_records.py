@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.derivatives import Derivative, ImageKind, confounds_of, masks_of
+from clipmused_bids.dataset.filters import FileFilters
 from clipmused_bids.dataset.names import run_index
 from clipmused_bids.dataset.sidecars import merged_metadata
 from clipmused_bids.dataset.spaces import space_of
@@ -48,12 +49,18 @@ class RunBuilder:
     """Adds masks, confounds and metadata to runs; every folder is listed and every sidecar read once."""
 
     def __init__(
-        self, bids_dir: Path, derivatives: Sequence[Derivative], kind: ImageKind, folders: Folders
+        self,
+        bids_dir: Path,
+        derivatives: Sequence[Derivative],
+        kind: ImageKind,
+        folders: Folders,
+        filters: FileFilters,
     ) -> None:
         self._bids_dir = bids_dir
         self._derivatives = derivatives
         self._kind = kind
         self._folders = folders
+        self._filters = filters
         self._indexed: dict[tuple[Path, str, str], FileIndex] = {}
         self._read_json = cache(read_json)
 
@@ -108,9 +115,9 @@ class RunBuilder:
     def _index(self, root: Path, participant: str, what: Literal["mask", "confounds", "json"]) -> FileIndex:
         key = (root, participant, what)
         if key not in self._indexed:
-            self._indexed[key] = FileIndex(
-                _companions(root, participant, what, self._folders), ignore=_FREE[what]
-            )
+            files = _companions(root, participant, what, self._folders)
+            kept = files if what == "json" else self._filters.keep(what, files)
+            self._indexed[key] = FileIndex(kept, ignore=_FREE[what])
         return self._indexed[key]
 
 

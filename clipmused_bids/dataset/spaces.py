@@ -24,6 +24,11 @@ def space_of(entities: Mapping[str, str]) -> str:
     return ":".join([entities.get("space", _NO_SPACE), *details])
 
 
+def same_space(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
+    """Whether two images are in one space by their names, at whichever resolution."""
+    return all(first.get(key) == second.get(key) for key in ("space", "cohort"))
+
+
 def is_common_space(space: str | None) -> bool:
     """Whether voxels of a space are the same places in all people: templates are, individual spaces are not."""
     return bool(space) and str(space).partition(":")[0].lower() not in NATIVE
@@ -85,7 +90,13 @@ def _wanted(every: Sequence[str], wanted: str) -> str:
 def _fits(space: str, wanted: str) -> bool:
     name, *details = space.split(":")
     wanted_name, *wanted_details = wanted.split(":")
-    return name == wanted_name and set(wanted_details) <= set(details)
+    return name == wanted_name and {_plain(one) for one in wanted_details} <= {_plain(one) for one in details}
+
+
+def _plain(detail: str) -> str:
+    """Spell a detail without the zeros before a number: ``res-02`` is ``res-2``."""
+    key, _, label = detail.partition("-")
+    return f"{key}-{int(label)}" if label.isdecimal() else detail
 
 
 def _plainest(spaces: Sequence[str]) -> str:

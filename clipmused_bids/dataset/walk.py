@@ -46,11 +46,15 @@ class Folders:
             self._names[folder] = _listed(folder)
         return self._names[folder]
 
+    def sessions(self, root: Path, participant: str) -> tuple[Path, ...]:
+        """Folder of one participant and those of all sessions in it."""
+        own = root / f"sub-{participant}"
+        return (own, *(own / name for name in self.names(own) if name.startswith("ses-")))
+
     def func(self, root: Path, participant: str) -> tuple[Path, ...]:
         """``func`` folders of one participant, of all sessions; empty where there are none."""
-        own = root / f"sub-{participant}"
-        sessions = [own / name for name in self.names(own) if name.startswith("ses-")]
-        return tuple(folder / "func" for folder in [own, *sessions] if "func" in self.names(folder))
+        sessions = self.sessions(root, participant)
+        return tuple(folder / "func" for folder in sessions if "func" in self.names(folder))
 
 
 def functional_files(
@@ -60,7 +64,7 @@ def functional_files(
     return tuple(
         file
         for folder in folders.func(root, participant)
-        for file in _accepted(folder, root, accept=accept, folders=folders)
+        for file in list_folder(folder, root, accept=accept, folders=folders)
     )
 
 
@@ -73,7 +77,7 @@ def inherited_files(
     return tuple(
         file
         for folder in [root, own, *sessions]
-        for file in _accepted(folder, root, accept=accept, folders=folders)
+        for file in list_folder(folder, root, accept=accept, folders=folders)
     )
 
 
@@ -118,9 +122,10 @@ def _comparable(entities: Mapping[str, str]) -> dict[str, str | int]:
     return labels if index is None else labels | {"run": index}
 
 
-def _accepted(
+def list_folder(
     folder: Path, root: Path, *, accept: Callable[[str], bool], folders: Folders
 ) -> Iterator[BidsFile]:
+    """Accepted files of one folder, by name."""
     for name in folders.names(folder):
         if accept(name):
             yield BidsFile(folder / name, root, parse_name(name))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipmused_bids.dataset.images import check_grid
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.response_files import StoredResponses, read_responses
 from clipmused_bids.errors import DataError
@@ -24,6 +25,7 @@ from clipmused_bids.records import (
     VoxelSpace,
 )
 from clipmused_bids.responses.standardize import UnitStatistics, block_scaling, unit_statistics
+from clipmused_bids.stages.grids import OTHER_GRID
 
 logger = logging.getLogger(__name__)
 
@@ -116,20 +118,23 @@ def usable_voxels(people: Sequence[ParticipantResponses], *, common_space: bool)
     first = people[0]
     shared = own[0]
     for person, voxels in zip(people[1:], own[1:], strict=True):
-        if not person.grid.agrees_with(first.grid):
-            raise DataError(
-                f"sub-{first.participant} and sub-{person.participant}: grids differ in a common space "
-                f"({first.grid.shape} and {person.grid.shape}, or their affines).",
-                hint="choose one resolution with --space, or --native-space for a map of each participant",
-            )
+        check_grid(
+            person.grid,
+            first.grid,
+            path=person.stored[0].path,
+            other=f"sub-{first.participant}'s responses",
+            hint=OTHER_GRID,
+        )
         shared = np.intersect1d(shared, voxels, assume_unique=True)
     if len(shared) == 0:
         raise DataError("no voxel lies in the masks of all participants.", hint="give one with --mask")
+    n_any = len(np.unique(np.concatenate(own)))
     logger.info(
-        "Mask: %d voxels common to %d participants (%d in their union).",
+        "Mask: %d voxels common to %d participants (%.0f %% of the %d in any).",
         len(shared),
         len(people),
-        len(np.unique(np.concatenate(own))),
+        100 * len(shared) / n_any,
+        n_any,
     )
     return tuple(shared for _ in people)
 

@@ -54,14 +54,16 @@ class TargetMaker:
 
 
 def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, device: str) -> TargetMaker:
-    """Load the CLIP model that was asked for; nothing is downloaded."""
+    """Load the CLIP model that was asked for; missing weights are downloaded with ``--no-offline`` only."""
     options = plan.hyperparameters.targets
     if options.clip_model == "demo" and not catalogue.simulated:
         logger.warning(
             "WARNING: --clip-model demo knows simulated scenes only. Its features of other images and words "
             "carry next to no meaning; use it to try the command, never for a result."
         )
-    clip = load_clip(options.clip_model, weights=options.clip_weights, device=device)
+    clip = load_clip(
+        options.clip_model, weights=options.clip_weights, device=device, offline=plan.config.offline
+    )
     clip = replace(clip, name=clip_name(clip.name))
     # Not the stimuli of this job's events: jobs of one participant and the group's must store features of one kind.
     n_images = count_images(plan.config.bids_dir, plan.config.inputs.stimuli_dirs)

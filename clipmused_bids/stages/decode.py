@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipmused_bids.config import Config, InputOptions, as_tables, checked_inputs, merge
+from clipmused_bids.dataset.atlas_files import atlas_label
 from clipmused_bids.dataset.comparison import grid_fields
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
@@ -259,8 +259,9 @@ def _explicit_request(
     named = without_places(config.overrides)
     given = {name: value for name, value in named.items() if name in hyperparameters}
     explicit = _explicit_inputs(config, [name for name in inputs if name not in _EVENTS_INPUTS])
-    if "atlas" in explicit:
-        explicit["atlas"] = Path(explicit["atlas"]).name
+    if config.inputs.atlas is not None:
+        n_regions = hyperparameters.get("model", {}).get("n_regions", 0)
+        explicit["atlas"] = atlas_label(config.inputs.atlas, n_regions=n_regions)
     request: dict[str, Any] = {
         "hyperparameters": merge(hyperparameters, given),
         "inputs": {**inputs, **explicit},

@@ -19,8 +19,10 @@ from clipmused_bids.errors import DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
+from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.grids import reference_grid, require_one_grid
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
@@ -104,14 +106,17 @@ def choose_device(asked: str) -> str:
 
 
 def _require_images(plan: Plan) -> None:
-    """Look for every mask and atlas that is named, before anything is computed."""
-    named = {"--mask": plan.config.inputs.mask, "--atlas": plan.config.inputs.atlas}
-    for flag, pattern in named.items():
-        if pattern is None or pattern.partition(":")[0] in {"clusters", "grid"}:
-            continue
-        for participant in plan.participants:
-            session = plan.runs_of(participant)[0].session
-            require_content(expand_pattern(pattern, participant=participant, session=session, flag=flag))
+    """Look for masks, atlas and grids, before anything is computed."""
+    mask, actions = plan.config.inputs.mask, set(plan.config.actions)
+    for participant in plan.participants if mask is not None else ():
+        session = plan.runs_of(participant)[0].session
+        require_content(expand_pattern(str(mask), participant=participant, session=session, flag="--mask"))
+    if not {"prepare", "train"} & actions:
+        return  # a stored decoder holds its regions, and stored responses their grid
+    if plan.config.inputs.atlas is not None or ("train" in actions and METHODS[plan.config.method].deep):
+        choose_atlas(plan)
+    reference_grid(plan)
+    require_one_grid(plan)
 
 
 def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:

@@ -15,7 +15,14 @@ from clipmused_bids.dataset.images import run_seconds
 from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
 from clipmused_bids.dataset.spaces import is_common_space
-from clipmused_bids.errors import ClipMusedError, DataError, DatasetError, MissingInputError, UsageError
+from clipmused_bids.errors import (
+    ClipMusedError,
+    DataError,
+    DatasetError,
+    MissingInputError,
+    SelectionError,
+    UsageError,
+)
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.responses.estimate import choose_kind, default_lag
 from clipmused_bids.stages.failures import Failures
@@ -174,11 +181,11 @@ def _all_runs_with_events(
             derivatives=(),
             selection=selection,
             participants=others,
-            image_kind="bold",
+            image_kind=known[0].image_kind if known else "bold",
             need_events=True,
             need_images=False,
         )
-    except DatasetError:
+    except (DatasetError, SelectionError):
         found = ()
     return tuple(sorted((*known, *found), key=lambda run: everyone.index(run.participant)))
 

@@ -22,6 +22,7 @@ from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
 from clipmused_bids.responses.estimate import betas_responses, estimate_responses
 from clipmused_bids.stages.budget import Portions, portions, usable_memory
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.grids import reference_grid
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.progress import track
 
@@ -63,6 +64,7 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
         "merge_blocks": plan.config.inputs.merge_blocks,
         "trial_types": list(plan.config.inputs.trial_types),
         "mask": mask_setting(plan, run.participant),
+        "resample": plan.config.inputs.resample,
         "storage": options["storage"],
         "trials": trials_hash(plan.trials[run.key]),
     }
@@ -118,7 +120,7 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
             f"{len(todo)} new run(s) need it too.",
             hint="give the same file with --mask",
         )
-    grid, mask = participant_mask(runs, mask=plan.config.inputs.mask)
+    grid, mask = participant_mask(runs, mask=plan.config.inputs.mask, target=reference_grid(plan))
     for run in todo:
         responses = _run_responses(plan, run, grid=grid, mask=mask)
         write_responses(
@@ -165,6 +167,7 @@ def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunR
         run,
         mask,
         grid,
+        other_grid="resample" if plan.config.inputs.resample else "refuse",
         smoothing_fwhm=plan.hyperparameters.responses.smoothing_fwhm,
         in_memory=how.in_memory,
         work_dir=plan.config.work_dir,

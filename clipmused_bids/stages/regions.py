@@ -5,41 +5,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from clipmused_bids.dataset.atlases import read_atlas
-from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.dataset.template_flow import nearest_resolution
+from clipmused_bids.errors import DataError
 from clipmused_bids.records import IntArray, TrialData, VoxelSpace
 from clipmused_bids.responses.regions import grid_regions
-from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.atlas import Atlas
 
 logger = logging.getLogger(__name__)
 
 
-def voxel_spaces(plan: Plan, train: TrialData) -> tuple[VoxelSpace, ...]:
-    """Give each participant's voxels the regions that ``--atlas`` names; without one they have none.
+def voxel_spaces(train: TrialData, atlas: Atlas) -> tuple[VoxelSpace, ...]:
+    """Give each participant's voxels the regions of an atlas; where none is used they have none.
 
     Raises
     ------
-    UsageError
-        If regions are to be made in native space, where those of two people would not correspond.
     DataError
         If the atlas has fewer than two regions that everyone has voxels in.
     """
-    atlas = plan.config.inputs.atlas
-    if atlas is None:
-        return train.spaces
-    kind, _, number = atlas.partition(":")
-    if kind in {"clusters", "grid"}:
-        if not plan.common_space:
-            raise UsageError(
-                f"--atlas {atlas}: voxels are in native space, where made regions of two people do not correspond.",
-                hint="give a label image for each participant (with {participant}), or leave --atlas out",
-            )
-        n_regions = int(number or plan.hyperparameters.model.n_regions)
-        return train.spaces if kind == "clusters" else _grid(train.spaces, n_regions=n_regions)
-    return _from_images(plan, train, atlas)
+    logger.info("Regions: %s.", atlas.why)
+    if atlas.kind == "grid":
+        n_regions = int((atlas.label or "").partition(":")[2])
+        return _grid(train.spaces, n_regions=n_regions)
+    return _from_images(train, atlas) if atlas.kind == "images" else train.spaces
+
+
+def label_images(atlas: Atlas, train: TrialData) -> tuple[Path, ...]:
+    """Label image of each participant, of several resolutions the one nearest to the voxels; empty without images."""
+    if atlas.kind != "images":
+        return ()
+    pairs = [(atlas.images[p], space) for p, space in zip(train.participants, train.spaces, strict=True)]
+    return tuple(
+        images[0] if len(images) == 1 else nearest_resolution(images, space.grid) for images, space in pairs
+    )
 
 
 def _grid(spaces: Sequence[VoxelSpace], *, n_regions: int) -> tuple[VoxelSpace, ...]:
@@ -52,15 +54,15 @@ def _grid(spaces: Sequence[VoxelSpace], *, n_regions: int) -> tuple[VoxelSpace, 
     return tuple(replace(one, region=region, region_names=names) for one in spaces)
 
 
-def _from_images(plan: Plan, train: TrialData, atlas: str) -> tuple[VoxelSpace, ...]:
+def _from_images(train: TrialData, atlas: Atlas) -> tuple[VoxelSpace, ...]:
     found: list[tuple[IntArray, tuple[str, ...]]] = []
-    for participant, space in zip(train.participants, train.spaces, strict=True):
-        if found and plan.common_space and "{" not in atlas:
-            found.append(found[0])
-            continue
-        session = plan.runs_of(participant)[0].session
-        labels, names = read_atlas(atlas, participant=participant, session=session, grid=space.grid)
-        found.append((labels.reshape(-1)[space.voxels], names))
+    paths = label_images(atlas, train)
+    for path, space in zip(paths, train.spaces, strict=True):
+        # In a common space all voxels are the same.
+        if train.common_space and path in paths[: len(found)]:
+            found.append(found[paths.index(path)])
+        else:
+            found.append(read_atlas(path, grid=space.grid, voxels=space.voxels, table=atlas.table))
     return _in_common(train.spaces, found)
 
 

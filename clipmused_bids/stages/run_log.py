@@ -17,6 +17,7 @@ from clipmused_bids import __version__
 from clipmused_bids.config import Config, as_tables
 from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
 from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.template_flow import template_home
 from clipmused_bids.errors import CannotCreateError, ClipMusedError
 from clipmused_bids.stages.portable import names_only, shorten
 
@@ -116,13 +117,15 @@ def _places(config: Config) -> list[Path]:
     named = [
         *(text.rpartition("=")[2] for text in inputs.derivatives),
         *inputs.stimuli_dirs, *inputs.labels, *inputs.captions,
-        *(text for text in (inputs.mask, inputs.atlas, targets.clip_weights, config.split) if text is not None),
+        *(text for text in (inputs.mask, inputs.atlas, targets.clip_weights, config.split,
+                            config.selection.filter_file) if text is not None),
         targets.clip_model.rpartition(":")[2],
     ]  # fmt: skip
     folders = [config.bids_dir, config.output_dir, *([config.work_dir] if config.work_dir else [])]
     return [
         *(folder.absolute() for folder in folders),
         *(Path(text) for text in named if Path(text).is_absolute()),
+        template_home(),
         Path.home(),
     ]
 

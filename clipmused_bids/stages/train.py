@@ -26,6 +26,7 @@ from clipmused_bids.dataset.weights import (
 from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
+from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker
 from clipmused_bids.stages.illustrate import draw_training
@@ -136,7 +137,8 @@ def decoder_request(
     for name in ("derivatives", "stimuli_dirs", "labels", "captions", "mask"):
         # Places differ between machines; what they held is compared by hashes and names.
         inputs.pop(name, None)
-    atlas = inputs.pop("atlas", None)
+    inputs.pop("atlas", None)
+    atlas = choose_atlas(plan) if METHODS[method].deep else None
     return {
         "format": FORMAT,
         "method": method,
@@ -146,7 +148,8 @@ def decoder_request(
             {name: value for name, value in hyperparameters.items() if name in used},
             {"responses": {"kind": plan.kind}},
         ),
-        "inputs": {**inputs, "atlas": Path(atlas).name if atlas and METHODS[method].deep else None},
+        "inputs": {**inputs, "atlas": None if atlas is None else atlas.label},
+        "atlas_sha256": None if atlas is None else atlas_hash(atlas, members),
         "mask": mask_setting(plan, members[0]),
         "response_kind": plan.kind,
         "space": plan.runs[0].space,
@@ -220,6 +223,7 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
             for p, space in zip(data.participants, data.spaces, strict=True)
         },
         "region_names": list(data.spaces[0].region_names),
+        "atlas_images": list(training.atlas_images),
         "standardization": {
             "unit": standardization_unit(plan),
             "sources": {

@@ -36,10 +36,11 @@ from clipmused_bids.stages.assemble import (
     trial_data,
     usable_voxels,
 )
+from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker, load_targets
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.regions import voxel_spaces
+from clipmused_bids.stages.regions import label_images, voxel_spaces
 from clipmused_bids.stages.splitting import sets_of_runs
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,14 @@ class TrainingSet:
     train, validation : TrialData
     standardizations : tuple of Standardization
         One for each participant.
+    atlas_images : tuple of str
+        File names of the label images that the regions were read from.
     """
 
     train: TrialData
     validation: TrialData
     standardizations: tuple[Standardization, ...]
+    atlas_images: tuple[str, ...] = ()
 
 
 def training_set(
@@ -102,10 +106,13 @@ def training_set(
     _require_everyone_trains(data, (names == "train") & known)
     train = data.subset(np.flatnonzero((names == "train") & known))
     validation = data.subset(np.flatnonzero((names == "val") & known))
+    images: tuple[str, ...] = ()
     if METHODS[method].deep:
-        regions = voxel_spaces(plan, train)
+        atlas = choose_atlas(plan)
+        regions = voxel_spaces(train, atlas)
+        images = tuple(sorted({path.name for path in label_images(atlas, train)}))
         train, validation = replace(train, spaces=regions), replace(validation, spaces=regions)
-    return TrainingSet(train=train, validation=validation, standardizations=standardizations)
+    return TrainingSet(train, validation, standardizations, images)
 
 
 def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str, ...]:

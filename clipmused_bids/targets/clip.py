@@ -54,8 +54,10 @@ class ClipModel:
     embedding_width: int
 
 
-def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") -> ClipModel:
-    """Load a CLIP model from this machine; nothing is downloaded.
+def load_clip(
+    model: str, *, weights: str | None = None, device: str = "cpu", offline: bool = True
+) -> ClipModel:
+    """Load a CLIP model from this machine; its weights are downloaded only where that is allowed.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
         A folder in open_clip's local-dir form (its configuration wins over ``model``), a ``.safetensors``
         file, or a pretrained tag that is in the download cache; ``openai`` by default.
     device : str
+    offline : bool
+        Whether missing weights of an open_clip model may not be downloaded.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
     """
     if ":" not in model:  # names with a scheme may need a file or the network
         _refuse_other_towers(model, name=model)
-    source = find_weights(model, weights=weights)
+    source = find_weights(model, weights=weights, offline=offline)
     _refuse_other_towers(model, name=source.name)
     network, preprocess, tokenize = _create(source, device=device)
     n_patches, patch_width, embedding_width = _shape(network, preprocess, device=device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +15,7 @@ from clipmused_bids.errors import DataError, MissingInputError, UsageError
 
 _log = logging.getLogger(__name__)
 _LOCAL_DIR = "local-dir:"
+_HUB = "hf-hub:"
 _CONFIG = "open_clip_config.json"
 _PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -30,22 +33,24 @@ class WeightSource:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def find_weights(model: str, *, weights: str | None) -> WeightSource:
-    """Find weights on this machine; nothing is downloaded.
+def find_weights(model: str, *, weights: str | None, offline: bool = True) -> WeightSource:
+    """Find weights on this machine; open_clip downloads what is missing only where that is allowed.
 
     Parameters
     ----------
     model : str
-        ``demo``, an open_clip model name, or ``local-dir:FOLDER``.
+        ``demo``, an open_clip model name, ``local-dir:FOLDER``, or ``hf-hub:ORGANISATION/NAME``.
     weights : str or None
         A folder in open_clip's local-dir form, a ``.safetensors`` file, or a pretrained tag; None: ``openai``.
+    offline : bool
+        Whether missing weights may not be downloaded.
 
     Raises
     ------
     UsageError
         If the model or the tag is unknown.
     MissingInputError
-        If the weights are not here; the hint holds the commands that fetch them.
+        If the weights are not here, or cannot be downloaded; the hint holds the commands that fetch them.
     DataError
         If they are there in a form that could run code when loaded.
     """
@@ -53,14 +58,14 @@ def find_weights(model: str, *, weights: str | None) -> WeightSource:
         weights = str(files("clipmused_bids") / "data" / "demo_clip")
     if model.startswith(_LOCAL_DIR):
         return _from_folder(Path(model.removeprefix(_LOCAL_DIR)))
-    if model.startswith("hf-hub:"):
-        raise MissingInputError(f"--clip-model {model}: nothing is downloaded.", hint=_fetch(model[7:]))
+    if model.startswith(_HUB):
+        return _from_hub(model.removeprefix(_HUB), offline=offline)
     if weights is not None and Path(weights).is_dir():
         return _from_folder(Path(weights))
     _check_name(model)
     if weights is not None and (Path(weights).suffix or "/" in weights):
         return _from_file(model, Path(weights))
-    return _from_cache(model, tag=weights)
+    return _from_cache(model, tag=weights, offline=offline)
 
 
 def _from_folder(folder: Path) -> WeightSource:
@@ -93,7 +98,7 @@ def _from_file(model: str, file: Path) -> WeightSource:
     return WeightSource(model, file=file)
 
 
-def _from_cache(model: str, *, tag: str | None) -> WeightSource:
+def _from_cache(model: str, *, tag: str | None, offline: bool) -> WeightSource:
     import huggingface_hub
     import open_clip
 
@@ -109,10 +114,50 @@ def _from_cache(model: str, *, tag: str | None) -> WeightSource:
         cached = huggingface_hub.try_to_load_from_cache(repository, _PREFERRED[0])
         if isinstance(cached, str):
             return WeightSource(model, file=Path(cached), options=_options(known))
-    raise MissingInputError(
-        f"CLIP {model}, weights {tag}: not on this machine, and nothing is downloaded.",
-        hint=_fetch_tag(model, tag=tag),
-    )
+    if offline:
+        raise MissingInputError(
+            f"CLIP {model}, weights {tag}: not on this machine, and nothing is downloaded.",
+            hint=f"{_fetch_tag(model, tag=tag)}; or --no-offline",
+        )
+    return WeightSource(model, file=_downloaded(model, known, tag=tag), options=_options(known))
+
+
+def _downloaded(model: str, known: dict[str, Any], *, tag: str) -> Path:
+    import open_clip
+
+    _log.info("Downloading CLIP %s, weights %s.", model, tag)
+    with _download_of(f"CLIP {model}, weights {tag}", hint=_fetch_tag(model, tag=tag)):
+        file = Path(open_clip.download_pretrained(known))
+    if file.suffix != ".safetensors":
+        _refuse(file)
+    return file
+
+
+def _from_hub(repository: str, *, offline: bool) -> WeightSource:
+    import huggingface_hub
+
+    wanted = (_CONFIG, _PREFERRED[0])
+    cached = [huggingface_hub.try_to_load_from_cache(repository, name) for name in wanted]
+    if all(isinstance(path, str) for path in cached):
+        return _from_folder(Path(str(cached[0])).parent)
+    if offline:
+        raise MissingInputError(
+            f"--clip-model {_HUB}{repository}: not on this machine, and nothing is downloaded.",
+            hint=f"{_fetch(repository)}; or --no-offline",
+        )
+    _log.info("Downloading CLIP %s.", repository)
+    with _download_of(f"--clip-model {_HUB}{repository}", hint=_fetch(repository)):
+        paths = [Path(huggingface_hub.hf_hub_download(repository, name)) for name in wanted]
+    return _from_folder(paths[0].parent)
+
+
+@contextmanager
+def _download_of(what: str, *, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        raise MissingInputError(f"{what}: cannot be downloaded ({why}).", hint=hint) from error
 
 
 def _options(known: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmused_bids.dataset import nifti_stream
-from clipmused_bids.dataset.atlases import read_atlas
 from clipmused_bids.dataset.images import read_bold, read_grid, read_mask
 from clipmused_bids.dataset.masks import participant_mask
 from clipmused_bids.errors import DataError, MissingInputError, UsageError
@@ -233,24 +232,3 @@ def test_without_any_mask_the_head_is_found(tmp_path, rng):
     _, inside = participant_mask([run_of(save(tmp_path / "x.nii.gz", values.astype(np.float32)))], mask=None)
     overlap = 2 * (inside & head).sum() / (inside.sum() + head.sum())
     assert overlap > 0.8
-
-
-def test_atlas_regions_have_names_and_are_renumbered(tmp_path):
-    values = np.zeros(SHAPE, dtype=np.int16)
-    values[0], values[1], values[2] = 1002, 17, -1
-    path = save(tmp_path / "sub-01_desc-x_dseg.nii.gz", values)
-    grid = read_grid(path)
-    pattern = str(tmp_path / "sub-{participant}_desc-x_dseg.nii.gz")
-    regions, names = read_atlas(pattern, participant="01", session=None, grid=grid)
-    assert names == ("region-17", "region-1002")
-    assert (regions[0] == 2).all()
-    assert (regions[1] == 1).all()
-    assert not regions[2:].any()
-    (tmp_path / "desc-x_dseg.tsv").write_text("index\tname\n17\tV1\n1002\tFFA\n3\tabsent\n")
-    assert read_atlas(pattern, participant="01", session=None, grid=grid)[1] == ("V1", "FFA")
-    save(path, values + np.float32(0.5))
-    with pytest.raises(DataError, match="not whole numbers"):
-        read_atlas(pattern, participant="01", session=None, grid=grid)
-    save(path, np.ones((2, 2, 2), dtype=np.int16))
-    with pytest.raises(DataError, match="is not that of the mask"):
-        read_atlas(pattern, participant="01", session=None, grid=grid)

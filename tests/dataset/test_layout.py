@@ -78,6 +78,64 @@ def test_run_01_and_run_1_are_one_run_and_everything_belonging_to_it_is_found(tm
     assert first.sources["mask"] == f"bids:fmriprep:sub-01/func/{first.mask.name}"
 
 
+def test_another_named_derivative_may_bring_what_the_first_lacks(tmp_path):
+    dataset(tmp_path)
+    name = "task-x_run-1_space-T1w_desc-{}".format
+    derivative(tmp_path / "one", [name("preproc_bold.nii.gz")])
+    derivative(tmp_path / "two", [name("brain_mask.nii.gz"), "task-x_run-1_desc-confounds_timeseries.tsv"])
+    (run,) = runs_of(tmp_path, derivatives=(f"prep={tmp_path}/one", f"masks={tmp_path}/two"))
+    assert run.sources["image"].startswith("bids:prep:")
+    assert run.sources["mask"].startswith("bids:masks:")
+    assert run.sources["confounds"].startswith("bids:masks:")
+    derivative(tmp_path / "one", [name("brain_mask.nii.gz")])
+    (run,) = runs_of(tmp_path, derivatives=(f"masks={tmp_path}/two", f"prep={tmp_path}/one"))
+    assert run.sources["mask"].startswith("bids:prep:"), "the image's own derivative goes first"
+
+
+def test_two_derivatives_of_one_name_must_be_named(tmp_path):
+    dataset(tmp_path)
+    paths = [str(derivative(tmp_path / k / "p", ["task-x_run-1_desc-preproc_bold.nii.gz"])) for k in "ab"]
+    with pytest.raises(UsageError, match="Two derivatives are called"):
+        runs_of(tmp_path, derivatives=tuple(paths))
+    with pytest.raises(DatasetError, match=r"Several images for one run: .*/a/p/.*, .*/b/p/"):
+        runs_of(tmp_path, derivatives=(f"a={paths[0]}", f"b={paths[1]}"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "task-x_run-1_space-fsLR_den-91k_bold.dtseries.nii",
+        "task-x_run-1_hemi-L_space-fsaverage5_bold.func.gii",
+        "task-x_run-1_space-fsLR_den-91k_desc-lss_statmap.dscalar.nii",
+        "task-x_run-1_hemi-R_space-fsnative_statmap.shape.gii",
+    ],
+)
+def test_surfaces_are_refused_by_name(tmp_path, name):
+    derivative(dataset(tmp_path) / "derivatives/p", [name])
+    with pytest.raises(
+        DatasetError, match=f"sub-01_{name}: surface and CIFTI series cannot be read"
+    ) as caught:
+        runs_of(tmp_path)
+    assert "volume space" in caught.value.hint
+    # Beside volumes they are no obstacle.
+    derivative(tmp_path / "derivatives/p", ["task-x_run-1_space-T1w_desc-preproc_bold.nii.gz"])
+    assert [run.space for run in runs_of(tmp_path)] == ["T1w"]
+
+
+def test_old_confounds_and_masks_go_with_old_images_and_none_is_allowed(tmp_path):
+    old = derivative(
+        dataset(tmp_path) / "derivatives/p", ["task-x_run-1_bold_preproc.nii.gz"], described=False
+    )
+    (run,) = runs_of(tmp_path)
+    assert (run.mask, run.confounds, run.space) == (None, None, None)
+    derivative(old, ["task-x_run-1_bold_confounds.tsv", "task-x_run-1_bold_brainmask.nii.gz"])
+    # Masks of anatomical images are none of BOLD.
+    touch(old / "sub-01/anat/sub-01_desc-brain_mask.nii.gz")
+    (run,) = runs_of(tmp_path)
+    assert run.confounds.name == "sub-01_task-x_run-1_bold_confounds.tsv"
+    assert run.mask.name == "sub-01_task-x_run-1_bold_brainmask.nii.gz"
+
+
 def test_events_at_the_root_serve_everyone(tmp_path):
     touch(tmp_path / "task-x_events.tsv", tmp_path / "sub-01/func/sub-01_task-x_run-2_events.tsv")
     touch(tmp_path / "sub-01/func/sub-01_task-x_run-1_bold.nii.gz")
@@ -251,6 +309,11 @@ def test_links_keep_their_names(tmp_path):
         ([{"MNI152NLin6Asym:res-2", "T1w"}], "MNI152NLin6Asym", "MNI152NLin6Asym:res-2"),
         ([{"MNI152NLin6Asym:res-2", "MNI152NLin6Asym"}], None, "MNI152NLin6Asym"),
         ([{"Ped:cohort-1:res-2", "Ped:cohort-2:res-2"}], "Ped:cohort-2", "Ped:cohort-2:res-2"),
+        ([{"MNI152NLin6Asym:res-2", "MNI152NLin6Asym:res-1"}], "MNI152NLin6Asym:res-02", "MNI152NLin6Asym:res-2"),
+        ([{"MNI152NLin6Asym:res-02"}], "MNI152NLin6Asym:res-2", "MNI152NLin6Asym:res-02"),
+        ([{"fsLR:den-91k", "fsLR:den-170k", "T1w"}], "fsLR:den-91k", "fsLR:den-91k"),
+        ([{"T1w", ""}, {"T1w", ""}], "boldref", ""),
+        ([{""}], None, ""),
     ],
 )  # fmt: skip
 def test_choice_of_space(spaces, wanted, chosen):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 from clipmused_bids.config import Selection
+from clipmused_bids.dataset.atlas_files import dseg_of
+from clipmused_bids.dataset.atlases import read_atlas
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.confounds import read_confounds
 from clipmused_bids.dataset.derivatives import find_derivatives
@@ -171,6 +175,31 @@ def test_fmriprep_placeholders_are_refused_by_name_and_confounds_read():
     assert confounds.matrix.shape == (325, 10)
     assert np.isfinite(confounds.matrix).all()
     assert confounds.has_cosines
+
+
+@pytest.mark.parametrize("desc", ["aparcaseg", "aseg"])
+def test_fmripreps_own_segmentations_are_found_in_the_images_space_and_named(tmp_path, desc):
+    """Genuine names and tables; the values are those of a copy, since the published ones are all zero."""
+    source = DATA / "fmriprep_layout"
+    (found,) = runs_of("fmriprep_layout", derivatives=(str(source),), need_events=False)
+    (own,) = find_derivatives(source, (str(source),), participants=("03",), image_kind="bold")
+    for space in ("T1w", "MNI152NLin2009cAsym"):
+        run = replace(found, space=space, entities={**found.entities, "space": space})
+        path = dseg_of((own,), run, desc=desc)
+        assert path.name == f"sub-03_task-flocBLOCKED_space-{space}_desc-{desc}_dseg.nii.gz"
+        grid = read_grid(path)
+        assert grid.agrees_with(read_grid(found.image)) == (space == "T1w")
+        with pytest.raises(DataError, match=rf"{path.name}: no region"):
+            read_atlas(path, grid=grid, voxels=np.arange(10))
+        values = np.zeros(grid.shape, dtype=np.int16)
+        values.flat[:3] = (17, 53, 17)
+        copied = tmp_path / "sub-03/func" / path.name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.Nifti1Image(values, grid.affine).to_filename(copied)
+        shutil.copy(source / f"desc-{desc}_dseg.tsv", tmp_path)
+        regions, names = read_atlas(copied, grid=grid, voxels=np.arange(4))
+        assert names == ("Left-Hippocampus", "Right-Hippocampus")
+        assert regions.tolist() == [1, 2, 1, 0]
 
 
 def test_coco_labels_and_captions_of_one_hundred_images():

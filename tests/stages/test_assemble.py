@@ -169,7 +169,10 @@ def test_no_voxel_with_signal_in_every_run_is_refused(world: World) -> None:
 )
 def test_other_grids_in_a_common_space_are_refused_by_name(world: World, other: Grid) -> None:
     people = two_people(world, grid=other)
-    with pytest.raises(DataError, match=r"sub-01 and sub-02: grids differ") as caught:
+    with pytest.raises(
+        DataError,
+        match=r"sub-02.*: its grid \(shape .*\) is not that of sub-01's responses \(shape \(3, 4, 5\)",
+    ) as caught:
         usable_voxels(people, common_space=True)
     assert caught.value.hint is not None
     assert "--space" in caught.value.hint

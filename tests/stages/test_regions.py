@@ -11,6 +11,7 @@ import pytest
 from clipmused_bids.config import InputOptions
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import TrialData, VoxelSpace
+from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import voxel_spaces
 from tests.conftest import planted_trials
@@ -54,7 +55,7 @@ def test_regions_of_people_are_matched_by_name(
         write_atlas(tmp_path / f"sub-{participant}_dseg.nii.gz", own, table)
     plan = with_atlas(world, str(tmp_path / "sub-{participant}_dseg.nii.gz"))
     with caplog.at_level(logging.INFO):
-        first, second = voxel_spaces(plan, two_people())
+        first, second = voxel_spaces(two_people(), choose_atlas(plan))
     assert first.region_names == second.region_names == ("early", "late")
     assert first.region.tolist() == [-1, 0, 1, 1, 0, -1]
     assert second.region.tolist() == [0, -1, 1, 1, -1, 0]
@@ -65,7 +66,7 @@ def test_regions_of_people_are_matched_by_name(
 def test_one_atlas_serves_everyone_in_a_common_space(world: World, tmp_path: Path) -> None:
     write_atlas(tmp_path / "a_dseg.nii.gz", {0: 3, 1: 3, 10: 8, 40: 9})
     plan = with_atlas(world, str(tmp_path / "a_dseg.nii.gz"), common_space=True)
-    for space in voxel_spaces(plan, two_people(common_space=True)):
+    for space in voxel_spaces(two_people(common_space=True), choose_atlas(plan)):
         assert space.region_names == ("region-3", "region-8")
         assert space.region.tolist() == [0, 0, -1, -1, 1, -1]
 
@@ -75,18 +76,18 @@ def test_a_single_region_is_no_set_of_patches(world: World, tmp_path: Path) -> N
     write_atlas(tmp_path / "sub-02_dseg.nii.gz", {1: 2, 2: 3})
     plan = with_atlas(world, str(tmp_path / "sub-{participant}_dseg.nii.gz"))
     with pytest.raises(DataError, match=r"the atlas has 1 region\(s\) inside the masks of all"):
-        voxel_spaces(plan, two_people())
+        voxel_spaces(two_people(), choose_atlas(plan))
 
 
 @pytest.mark.parametrize("atlas", ["grid:4", "clusters:4"])
 def test_made_regions_need_a_common_space(world: World, atlas: str) -> None:
     with pytest.raises(UsageError, match="native space, where made regions of two people do not correspond"):
-        voxel_spaces(with_atlas(world, atlas), two_people())
+        voxel_spaces(two_people(), choose_atlas(with_atlas(world, atlas)))
 
 
 def test_boxes_are_the_same_for_everyone_and_cover_the_mask(world: World) -> None:
     data = two_people(common_space=True)
-    first, second = voxel_spaces(with_atlas(world, "grid:3", common_space=True), data)
+    first, second = voxel_spaces(data, choose_atlas(with_atlas(world, "grid:3", common_space=True)))
     np.testing.assert_array_equal(first.region, second.region)
     assert np.bincount(first.region).tolist() == [2, 2, 2]
     assert first.region_names == ("box1", "box2", "box3")
@@ -96,4 +97,4 @@ def test_boxes_are_the_same_for_everyone_and_cover_the_mask(world: World) -> Non
 def test_clusters_are_left_to_the_decoder(world: World, atlas: str | None) -> None:
     """It makes them from its training responses, so nothing else can have a say."""
     data = two_people(common_space=True)
-    assert voxel_spaces(with_atlas(world, atlas, common_space=True), data) is data.spaces
+    assert voxel_spaces(data, choose_atlas(with_atlas(world, atlas, common_space=True))) is data.spaces

@@ -151,6 +151,94 @@ def test_a_hub_name_is_never_downloaded() -> None:
     assert "hf download someone/some-clip" in (caught.value.hint or "")
 
 
+def test_offline_no_downloader_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def downloaded(*args: object, **options: object) -> str:
+        raise AssertionError("something was downloaded")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
+    monkeypatch.setattr("open_clip.download_pretrained", downloaded)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", downloaded)
+    for model in ("ViT-B-16", "hf-hub:someone/some-clip"):
+        with pytest.raises(MissingInputError, match="nothing is downloaded") as caught:
+            find_weights(model, weights=None)
+        assert "or --no-offline" in (caught.value.hint or "")
+
+
+def test_missing_weights_are_downloaded_by_open_clip_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """open_clip's own code asks the hub; only the transfer itself is replaced."""
+    asked: list[str] = []
+
+    def transfer(*, repo_id: str, filename: str, **options: object) -> str:
+        asked.append(f"{repo_id}/{filename}")
+        path = tmp_path / filename
+        path.write_bytes(b"weights")
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", transfer)
+    source = find_weights("ViT-B-16", weights=None, offline=False)
+    assert source.file == tmp_path / Path(asked[0]).name
+    assert asked[0].startswith("timm/vit_base_patch16_clip_224.openai/")
+    assert asked[0].endswith(".safetensors")
+    assert source.options["force_quick_gelu"] is True
+    # What is here is not downloaded again.
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda *args: str(tmp_path / "cached.safetensors")
+    )
+    assert find_weights("ViT-B-16", weights=None, offline=False).file == tmp_path / "cached.safetensors"
+    assert len(asked) == 1
+
+
+def test_a_download_in_a_form_that_could_run_code_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
+    monkeypatch.setattr(
+        "open_clip.download_pretrained", lambda known: str(tmp_path / "open_clip_pytorch_model.bin")
+    )
+    with pytest.raises(DataError, match="weights in this form are not read"):
+        find_weights("ViT-B-16", weights=None, offline=False)
+
+
+@pytest.mark.parametrize("model", ["ViT-B-16", "hf-hub:someone/some-clip"])
+def test_a_download_without_a_network_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    def unreachable(*args: object, **options: object) -> str:
+        raise OSError("Name or service not known\nmore lines")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(
+        MissingInputError, match=f"{model}.*cannot be downloaded .*Name or service not known"
+    ) as caught:
+        find_weights(model, weights=None, offline=False)
+    assert "hf download" in (caught.value.hint or "")
+    assert "more lines" not in str(caught.value)
+
+
+def test_a_hub_model_is_read_as_the_folder_it_was_downloaded_to(
+    monkeypatch: pytest.MonkeyPatch, clip: ClipModel, random_clip_dir: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "snapshot"
+
+    def transfer(repository: str, name: str) -> str:
+        assert repository == "someone/some-clip"
+        snapshot.mkdir(exist_ok=True)
+        shutil.copy(random_clip_dir / name, snapshot / name)
+        return str(snapshot / name)
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", transfer)
+    assert load_clip("hf-hub:someone/some-clip", offline=False).weights_hash == clip.weights_hash
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda repository, name: str(snapshot / name)
+    )
+    assert load_clip("hf-hub:someone/some-clip").weights_hash == clip.weights_hash
+
+
 @pytest.mark.parametrize("name", ["weights.pt", "weights.bin", "model.pth"])
 def test_pickles_are_refused_as_file(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04")
