@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +11,11 @@ from numpy.typing import NDArray
 
 from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.nifti_stream import masked_blocks, named
+from clipmused_bids.dataset.series_checks import MaskedSeries, checked_series, constant_image
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import BoolArray, Grid, Run
 
-logger = logging.getLogger(__name__)
-
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-_MOST_NONFINITE = 0.05
-
-
-@dataclass(frozen=True)
-class MaskedSeries:
-    """A 4-D image inside a mask.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_scans, n_voxels), float32
-        Unit of the image; voxels in C order of the grid; 0 where not valid.
-    valid : ndarray of bool, shape (n_voxels,)
-        False for voxels with NaN or infinite values or without any variance.
-    repetition_time : float or None
-        Seconds, from the header; None where it does not say.
-    n_nonfinite, n_constant : int
-        Voxels that are not valid, by reason.
-    """
-
-    values: NDArray[np.float32]
-    valid: BoolArray
-    repetition_time: float | None
-    n_nonfinite: int
-    n_constant: int
 
 
 def read_grid(path: Path) -> Grid:
@@ -124,19 +97,7 @@ def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
     values = np.empty((_n_scans(image, path), int(mask.sum())), dtype=np.float32)
     for start, block in masked_blocks(image, path, mask):
         values[start : start + len(block)] = block
-    finite = np.asarray(np.isfinite(values).all(axis=0))
-    varying = _varying(values)
-    n_nonfinite = int((~finite).sum())
-    n_constant = int((finite & ~varying).sum())
-    _refuse_unusable(path, finite=finite, varying=varying)
-    valid = finite & varying
-    values[:, ~valid] = 0
-    if n_nonfinite or n_constant:
-        logger.warning(
-            "%s: of %d voxels in the mask, %d hold NaN or infinite values and %d never change; they are left out.",
-            path, len(valid), n_nonfinite, n_constant,
-        )  # fmt: skip
-    return MaskedSeries(values, valid, _header_repetition_time(image), n_nonfinite, n_constant)
+    return checked_series(values, path=path, repetition_time=_header_repetition_time(image))
 
 
 def usable_voxels(path: Path) -> tuple[Grid, BoolArray]:
@@ -166,7 +127,7 @@ def usable_voxels(path: Path) -> tuple[Grid, BoolArray]:
         varying |= (block != (0 if image.shape[3] == 1 else first)).any(axis=0)
     usable = finite & varying
     if not usable.any():
-        raise _constant(path)
+        raise constant_image(path)
     return grid, usable.reshape(grid.shape)
 
 
@@ -257,32 +218,6 @@ def _n_scans(image: Any, path: Path) -> int:
     if image.shape[3] < 1:
         raise DataError(f"{path}: the series has no volumes.")
     return int(image.shape[3])
-
-
-def _varying(values: NDArray[np.float32]) -> BoolArray:
-    if len(values) == 1:
-        # One volume has no variance in time; voxels that differ from 0 hold something.
-        return np.asarray(values[0] != 0)
-    return np.asarray((values != values[0]).any(axis=0))
-
-
-def _refuse_unusable(path: Path, *, finite: BoolArray, varying: BoolArray) -> None:
-    bad = 1 - finite.mean()
-    if bad > _MOST_NONFINITE:
-        raise DataError(
-            f"{path}: {bad:.1%} of the voxels in the mask hold NaN or infinite values; at most "
-            f"{_MOST_NONFINITE:.0%} are accepted.",
-            hint="--mask FILE gives a mask inside the image's field of view",
-        )
-    if not (finite & varying).any():
-        raise _constant(path)
-
-
-def _constant(path: Path) -> DataError:
-    return DataError(
-        f"{path}: the image is constant; no voxel in the mask ever changes.",
-        hint="the file may be a placeholder without data; fetch or preprocess it again",
-    )
 
 
 def _header_repetition_time(image: Any) -> float | None:

@@ -62,6 +62,11 @@ def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, Bo
     return grid, inside
 
 
+def given_mask(runs: Sequence[Run], *, mask: str) -> tuple[Grid, BoolArray]:
+    """Mask that is given for a participant whose responses have no grid of their own; as ``participant_mask``."""
+    return _intersection(_mask_paths(runs, mask))
+
+
 def expand_pattern(pattern: str, *, participant: str, session: str | None, flag: str) -> Path:
     """Fill ``{participant}`` and ``{session}`` into a path.
 

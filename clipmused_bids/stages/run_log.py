@@ -116,6 +116,7 @@ def _places(config: Config) -> list[Path]:
     named = [
         *(text.rpartition("=")[2] for text in inputs.derivatives),
         *inputs.stimuli_dirs, *inputs.labels, *inputs.captions,
+        *([inputs.betas] if inputs.betas is not None else []),
         *(text for text in (inputs.mask, inputs.atlas, targets.clip_weights, config.split) if text is not None),
         targets.clip_model.rpartition(":")[2],
     ]  # fmt: skip
