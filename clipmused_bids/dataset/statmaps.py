@@ -58,12 +58,20 @@ def write_statmap(tree: OutputTree, run: Run, stored: StoredResponses) -> Path:
     write_json(table.with_suffix(".json"), _table_fields(sidecar, path.name, sources))
     inside = np.ones((1, len(stored.voxels)), dtype=np.uint8)
     write_bytes(mask, _image(inside, stored))
-    write_json(
-        _sidecar_of(mask), {"Type": "Brain", "Description": "Voxels of the responses", "Sources": sources}
-    )
+    write_json(_sidecar_of(mask), _mask_fields(run, sources))
     write_json(_sidecar_of(path), _image_fields(sidecar, stored, sources))
     write_bytes(path, _image(stored.decoded(), stored))
     return path
+
+
+def _mask_fields(run: Run, sources: list[str]) -> dict[str, Any]:
+    return {
+        "Type": "Brain",
+        "Description": "Voxels that the responses were estimated in",
+        # BIDS asks for it where the space is no template's; the responses lie on their source's grid.
+        "SpatialReference": run.sources.get("image", "orig"),
+        "Sources": sources,
+    }
 
 
 def _image_fields(sidecar: Mapping[str, Any], stored: StoredResponses, sources: list[str]) -> dict[str, Any]:
