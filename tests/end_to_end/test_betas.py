@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 from tests import nsd_shaped
 from tests.end_to_end.conftest import Command
 
+DATA = os.environ.get("CLIPMUSED_TEST_DATA")
 PATTERN = "sub-*/**/*_responses.safetensors"
 
 
@@ -161,3 +163,45 @@ def test_exported_responses_are_read_back_equal(
         sidecar = json.loads(back_file.with_suffix(".json").read_text())
         assert sidecar["Units"] == "percent signal change"
         assert any(source.endswith(f"desc-{kind}_trials.tsv") for source in sidecar["Sources"])
+
+
+def manifest_of_derivative(dataset: Path, manifest: Path) -> None:
+    """The volumes of ``derivatives/betas`` as rows, each with what the events say of it."""
+    lines = ["participant_id\ttask\trun\tfile\tindex\tonset\tduration\ttrial_type"]
+    for image in sorted(dataset.glob("derivatives/betas/sub-*/func/*_statmap.nii.gz")):
+        participant, task, run = image.name.split("_")[:3]
+        events = dataset / participant / "func" / f"{participant}_{task}_{run}_events.tsv"
+        where = f"{participant}\t{task}\t{run}\t{os.path.relpath(image, manifest.parent)}"
+        lines += [f"{where}\t{k}\t{line}" for k, line in enumerate(events.read_text().splitlines()[1:])]
+    manifest.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(DATA is None, reason="CLIPMUSED_TEST_DATA is not set")
+def test_a_derivative_and_a_manifest_of_it_decode_alike(command: Command, tmp_path: Path) -> None:
+    dataset = Path(str(DATA)) / "raider5"
+    manifest_of_derivative(dataset, tmp_path / "manifest.tsv")
+    (tmp_path / "bids").mkdir()
+    options = ("group", "--method", "ridge", "--split", "runs:8")
+    done = command(dataset, tmp_path / "one", *options, "--response", "betas")
+    assert done.returncode == 0, done.stderr
+    done = command(tmp_path / "bids", tmp_path / "two", *options, "--betas", tmp_path / "manifest.tsv")
+    assert done.returncode == 0, done.stderr
+    for folder in ("one", "two"):
+        assert len(list((tmp_path / folder).glob("sub-*/func/*_desc-ridge_predictions.tsv"))) == 40
+    pattern = "sub-*/func/*_desc-ridge_predictions.tsv"
+    pd.testing.assert_frame_equal(tables(tmp_path / "one", pattern), tables(tmp_path / "two", pattern))
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(DATA is None, reason="CLIPMUSED_TEST_DATA is not set")
+def test_responses_to_real_blocks_are_read_back_equal(command: Command, tmp_path: Path) -> None:
+    dataset, first, second = Path(str(DATA)) / "haxby1", tmp_path / "first", tmp_path / "second"
+    options = ("participant", "--prepare", "--method", "ridge")
+    assert command(dataset, first, *options, "--write-betas").returncode == 0
+    assert command(dataset, second, *options, "--response", "betas", "-d", first).returncode == 0
+    files = sorted(first.glob(PATTERN))
+    assert len(files) == 12
+    for file in files:
+        back = load_file(second / file.parent.relative_to(first) / file.name.replace("window", "betas"))
+        np.testing.assert_array_equal(back["responses"], load_file(file)["responses"])
