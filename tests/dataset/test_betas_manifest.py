@@ -116,7 +116,7 @@ def test_the_task_of_the_request_is_that_of_rows_without_one(tmp_path: Path) -> 
         ("01\ta\t1\tx.npy\tinf\ts\t0\t\t1", "row 2: index inf: not a number"),
         ("01\ta\t1\tx.npy\t0\ts\tlate\t\t1", "row 2: onset late: not a number"),
         ("01\ta\t1\tx.npy\t0\ts\t0\t\t0", "row 2: scale 0: expected what stored values"),
-        ("02\ta\t2\tb/./two.h5:/betas\t3\ts\t0\t\t1", r"rows 1 and 2 name the same response: b/\./two\.h5"),
+        ("02\ta\t2\tb/../b/two.h5:/betas\t3\ts\t0\t\t1", r"rows 1 and 2 name the same response: b/\.\./b/two\.h5"),
         ("02\ta\t2\tx_space-T1w_b.nii\t0\ts\t0\t\t1", r"rows 1 and 2 are of one run, .* \(native and T1w\)"),
     ],
 )  # fmt: skip

@@ -93,23 +93,41 @@ def test_blocks_are_fancy_indexing_whatever_the_axes_and_chunks(tmp_path_factory
             np.testing.assert_array_equal(found, VALUES[rows][:, MASK])
 
 
-def test_no_more_is_read_at_a_time_than_a_block(tmp_path, monkeypatch):
-    """Chunks that hold all trials of some slices: slab by slab, not trial by trial."""
-    asked: list[int] = []
+class Watched:
+    """An array that notes the shape of each block it is asked for."""
 
-    class Watched:
-        def __init__(self, array):
-            self.array, self.chunks, self.dtype, self.shape = array, (9, 1, 5, 4), array.dtype, array.shape
+    def __init__(self, array, chunks=None):
+        self.array, self.chunks, self.asked = array, chunks, []
+        self.dtype, self.shape, self.ndim, self.flags = array.dtype, array.shape, array.ndim, array.flags
 
-        def __getitem__(self, cut):
-            block = self.array[cut]
-            asked.append(block.nbytes)
-            return block
+    def __getitem__(self, cut):
+        self.asked.append(self.array[cut].shape)
+        return self.array[cut]
 
+
+@pytest.mark.parametrize(
+    ("axes", "chunks", "asked"),
+    [
+        # Chunks that hold all trials of a slice: slice by slice, along the axis that has most of them.
+        ("nzyx", (9, 1, 5, 4), [(9, 1, 5, 4)] * 3),
+        ("nzyx", (9, 3, 5, 1), [(9, 3, 5, 1)] * 4),
+        # Without chunks: trial by trial where a trial lies in one piece, else all trials of a slice.
+        ("nzyx", None, [(3, 3, 5, 4)] * 3),
+        ("xyzn", None, [(4, 1, 3, 9)] * 5),
+    ],
+)
+def test_blocks_are_small_and_follow_the_chunks(monkeypatch, axes, chunks, asked):
     monkeypatch.setattr(betas_arrays, "BLOCK_BYTES", 9 * 20 * 2)
-    array = Watched(in_order(VALUES, "nzyx"))
-    list(row_blocks(array, layout_of(array.shape, MASK, axes=None, name="x"), np.arange(9)))
-    assert asked == [9 * 20 * 2] * 3
+    array = Watched(np.ascontiguousarray(in_order(VALUES, axes)), chunks)
+    list(row_blocks(array, layout_of(array.shape, MASK, axes=axes, name="x"), np.arange(9)))
+    assert array.asked == asked
+
+
+def test_only_blocks_with_wanted_rows_are_read(monkeypatch):
+    monkeypatch.setattr(betas_arrays, "BLOCK_BYTES", 3 * 60 * 2)
+    array = Watched(VALUES)
+    list(row_blocks(array, layout_of(array.shape, MASK, axes=None, name="x"), np.array([0, 1, 7])))
+    assert array.asked == [(2, *SHAPE), (1, *SHAPE)]
 
 
 def test_runs_of_one_file_are_read_together_as_far_as_memory_allows(tmp_path, monkeypatch):
@@ -126,6 +144,13 @@ def test_runs_of_one_file_are_read_together_as_far_as_memory_allows(tmp_path, mo
         for values, index in zip(read(*runs), [(0, 1), (2,), (7, 5, 3)], strict=True):
             np.testing.assert_array_equal(values, VALUES[list(index)][:, MASK])
         assert len(opened) == n_passes
+
+
+def test_runs_of_different_files_are_never_held_together(tmp_path):
+    files = [tmp_path / name for name in "aab"]
+    runs = [run_of(rows_of(file, (k,)), number=k) for k, file in enumerate(files)]
+    batches = list(betas_readers._batches(runs, n_voxels=10))
+    assert [[run.run for run in batch] for batch in batches] == [[0, 1], [2]]
 
 
 def test_one_run_may_lie_in_several_files(tmp_path):
