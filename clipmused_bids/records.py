@@ -42,6 +42,37 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class BetaRows:
+    """Existing responses to some trials of a run: rows of one file. Nothing of it has been read.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, HDF5 or ``.npy`` file.
+    dataset : str or None
+        Dataset in an HDF5 file; None for other files.
+    axes : str or None
+        Order of the axes of an array (``nzyx``, ...); None where its shape must tell.
+    index : tuple of int
+        Row in the file (volume of a NIfTI image) of each trial, from 0.
+    trial : tuple of int
+        Position of each of these trials among the run's.
+    scale : tuple of float
+        What each row was multiplied with when it was stored.
+    line : tuple of int
+        Row of the manifest that names each of them, from 1; for messages.
+    """
+
+    path: Path
+    dataset: str | None
+    axes: str | None
+    index: tuple[int, ...]
+    trial: tuple[int, ...]
+    scale: tuple[float, ...]
+    line: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Run:
     """One functional run as found on disk; nothing of its content has been read.
 
@@ -57,13 +88,17 @@ class Run:
     events, image, mask, confounds : Path or None
         Raw events; preprocessed BOLD or an existing series of responses (4-D); its brain mask; its confounds.
     image_kind : {"bold", "betas"}
-        What ``image`` holds.
+        What ``image`` (or ``betas``) holds.
     space : str or None
         ``space-`` entity of the image; None where the file has none (native).
     metadata : mapping
         Sidecar fields after inheritance (``RepetitionTime`` and ``StartTime`` in s, ...), image over raw.
     sources : mapping
         BIDS URI of each file above, by the field's name (``bids:fmriprep:sub-01/...``, ``bids:raw:...``).
+    trial_table : Path or None
+        Table beside an image of responses that says which event each of its volumes belongs to.
+    betas : tuple of BetaRows
+        Existing responses that a manifest names; they stand in the place of ``image``.
     """
 
     participant: str
@@ -79,6 +114,8 @@ class Run:
     space: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    trial_table: Path | None = None
+    betas: tuple[BetaRows, ...] = ()
 
     @property
     def key(self) -> str:

@@ -26,13 +26,14 @@ BIDS_VERSION = "1.10.0"
 # The official validator knows these suffixes and files not yet; a trailing slash would switch a pattern off.
 IGNORED = (
     "*.html", "figures", "models", "group_*", "split.*", "*_predictions.*", "*_metrics.*", "*_responses.*",
-    "*_embeddings.*", "*_statmap.*",
+    "*_embeddings.*", "*_statmap.*", "*_trials.*",
 )  # fmt: skip
 
 _RESPONSE_KINDS = {
     "desc-lss": "Response to each trial by least squares - separate: one model for each trial",
     "desc-window": "Response to each trial as the mean signal in a window after its onset",
     "desc-betas": "Response to each trial as estimated by other software and read from a derivative",
+    "desc-brain": "Voxels that exported responses were estimated in",
 }
 
 _README = """\
@@ -45,6 +46,7 @@ BIDS URIs; the dataset names in them are resolved by `DatasetLinks` in `dataset_
 | file | content |
 |---|---|
 | `sub-*/**/func/*_responses.safetensors` | one brain response per trial and voxel; `.tsv`: the trials |
+| `sub-*/**/func/*_statmap.nii.gz` | the same as images (`--write-betas`); `_trials.tsv`: the trial of each volume |
 | `sub-*/**/func/*_predictions.tsv` | probability of each label for each trial |
 | `sub-*/**/func/*_metrics.tsv`, `group_desc-*_metrics.tsv` | scores with what knowing nothing would score |
 | `split.tsv` | which trials train, validate and test, and why |

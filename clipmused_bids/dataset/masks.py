@@ -68,6 +68,11 @@ def participant_mask(
     return grid, inside
 
 
+def given_mask(runs: Sequence[Run], *, mask: str) -> tuple[Grid, BoolArray]:
+    """Mask that is given for a participant whose responses have no grid of their own; as ``participant_mask``."""
+    return _intersection(_mask_paths(runs, mask), None)
+
+
 def expand_pattern(pattern: str, *, participant: str, session: str | None, flag: str) -> Path:
     """Fill ``{participant}`` and ``{session}`` into a path.
 

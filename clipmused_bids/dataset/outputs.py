@@ -36,6 +36,18 @@ class OutputTree:
         """Array file of one run's responses; the ``.json`` and ``.tsv`` of the same stem belong to it."""
         return self._run_file(run, desc=kind, suffix="responses", extension=".safetensors")
 
+    def response_image(self, run: Run, *, kind: str) -> Path:
+        """Exported responses of one run."""
+        return self._run_file(run, desc=kind, suffix="statmap", extension=".nii.gz")
+
+    def response_trials(self, run: Run, *, kind: str) -> Path:
+        """Table of the trials of exported responses."""
+        return self._run_file(run, desc=kind, suffix="trials", extension=".tsv")
+
+    def response_mask(self, run: Run) -> Path:
+        """Mask of the voxels of exported responses."""
+        return self._run_file(run, desc="brain", suffix="mask", extension=".nii.gz")
+
     def predictions(self, run: Run, *, model_label: str) -> Path:
         """Table of one run's predictions."""
         return self._run_file(run, desc=model_label, suffix="predictions", extension=".tsv")

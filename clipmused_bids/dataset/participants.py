@@ -61,6 +61,13 @@ def select_participants(
             f"{bids_dir}: no sub-* folder; this is not the root of a BIDS dataset.",
             hint="give the folder that holds dataset_description.json and the sub-* folders",
         )
+    return choose_participants(existing, wanted=wanted, excluded=excluded)
+
+
+def choose_participants(
+    existing: tuple[str, ...], *, wanted: tuple[str, ...], excluded: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Those of the existing participants that are asked for; parameters and errors as in ``select_participants``."""
     chosen = expand_labels(wanted, prefix="sub") or existing
     without = expand_labels(excluded, prefix="sub")
     for flag, labels in (("--participant-label", chosen), ("--exclude-participant-label", without)):

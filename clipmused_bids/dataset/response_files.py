@@ -210,6 +210,11 @@ def check_responses(
 def source_sizes(run: Run) -> dict[str, int]:
     """Sizes in bytes of a run's files, by field name; files that are not there are left out."""
     paths = {"events": run.events, "image": run.image, "mask": run.mask, "confounds": run.confounds}
+    paths["trial table"] = run.trial_table
+    if run.betas:
+        # Of a manifest, the rows count that concern the run, not its size.
+        files = dict.fromkeys(rows.path for rows in run.betas)
+        paths = {"betas" if len(files) == 1 else f"betas {k}": path for k, path in enumerate(files, start=1)}
     return {name: path.stat().st_size for name, path in paths.items() if path is not None and path.is_file()}
 
 

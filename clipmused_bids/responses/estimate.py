@@ -27,6 +27,7 @@ BLOCK_DURATION = (
     10.0  # s; from here on the response is a plateau and its mean says more than a model of its shape
 )
 PERCENT = "percent signal change"
+ARBITRARY = "arbitrary"  # unit of existing responses that state none
 NO_SCAN = "no kept scan in the window"
 
 
@@ -155,7 +156,7 @@ def betas_responses(
     *,
     valid: BoolArray,
     index: IntArray | None = None,
-    unit: str = "arbitrary",
+    unit: str = ARBITRARY,
     scale: float = 1.0,
 ) -> RunResponses:
     """Existing responses, one volume per trial, joined to the events.
@@ -185,7 +186,8 @@ def betas_responses(
         if len(values) != trials.n_trials:
             raise DataError(
                 f"{len(values)} volumes of responses for {trials.n_trials} trials; expected one per trial.",
-                hint="check --trial-type and --merge-blocks",
+                hint="check --trial-type and --merge-blocks, or put a *_trials.tsv beside the image that says "
+                "which event each volume belongs to",
             )
         index = np.arange(trials.n_trials)
     if len(index) != trials.n_trials or (

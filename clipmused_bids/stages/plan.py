@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from clipmused_bids.config import Config, Hyperparameters, ResponseKind
@@ -25,7 +26,9 @@ from clipmused_bids.errors import (
 )
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.responses.estimate import choose_kind, default_lag
+from clipmused_bids.stages.betas import with_trial_table
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.manifest import FoundRuns, find_betas
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +76,9 @@ class Plan:
         return tuple(run for run in self.runs if run.participant == participant)
 
     def listed_but_absent(self) -> tuple[str, ...]:
-        """Participants of ``participants.tsv`` that have no folder."""
+        """Participants of ``participants.tsv`` that have no folder; a manifest of responses names everyone itself."""
+        if self.config.inputs.betas is not None:
+            return ()
         present = set(list_participants(self.config.bids_dir))
         return tuple(p for p in participants_in_table(self.config.bids_dir) if p not in present)
 
@@ -92,13 +97,41 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
     ClipMusedError
         If nothing is left to do: no such participant, no derivative, no events, no trials.
     """
+    found = _found(config, failures=failures)
+    runs, trials = found.runs, found.trials
+    hyperparameters = config.hyperparameters()
+    kind = _response_kind(runs, trials, wanted=hyperparameters.responses.kind)
+    if config.write_betas and kind == "betas":
+        raise UsageError(
+            "--write-betas: these responses are not estimated here, they exist already.",
+            hint="leave --write-betas out",
+        )
+    n_trials = sum(trials[run.key].n_trials for run in found.event_runs if run.key in trials)
+    preset = config.preset or ("small" if n_trials < SMALL_PRESET_TRIALS else "nsd")
+    return Plan(
+        config=config,
+        participants=tuple(p for p in found.participants if any(run.participant == p for run in runs)),
+        derivatives=found.derivatives,
+        runs=runs,
+        trials=trials,
+        event_runs=tuple(run for run in found.event_runs if run.key in trials),
+        kind=kind,
+        common_space=_in_common_space(config, runs),
+        hyperparameters=_with_lag(config.hyperparameters(default_preset=preset), trials[runs[0].key]),
+        preset=preset,
+    )
+
+
+def _found(config: Config, *, failures: Failures) -> FoundRuns:
+    """Runs with their trials: from a manifest of responses if there is one, else from images and events."""
+    if config.inputs.betas is not None:
+        return find_betas(config, Path(config.inputs.betas), failures=failures)
     asked = select_participants(
         config.bids_dir,
         wanted=config.selection.participants,
         excluded=config.selection.exclude_participants,
     )
-    hyperparameters = config.hyperparameters()
-    wanted_kind = hyperparameters.responses.kind
+    wanted_kind = config.hyperparameters().responses.kind
     image_kind: Literal["auto", "bold", "betas"] = (
         "auto" if wanted_kind == "auto" else "betas" if wanted_kind == "betas" else "bold"
     )
@@ -109,6 +142,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         image_kind=None if image_kind == "auto" else image_kind,
     )
     runs = _runs_with_images(config, asked, derivatives, image_kind=image_kind, failures=failures)
+    runs = tuple(with_trial_table(run) for run in runs)
     event_runs = runs
     if {"train", "evaluate"} & set(config.actions):
         event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
@@ -116,21 +150,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
     participants = failures.without_failed(asked)
     runs = tuple(run for run in runs if run.participant in participants and run.key in trials)
     _require_trials(runs, trials)
-    kind = _response_kind(runs, trials, wanted=wanted_kind)
-    n_trials = sum(trials[run.key].n_trials for run in event_runs if run.key in trials)
-    preset = config.preset or ("small" if n_trials < SMALL_PRESET_TRIALS else "nsd")
-    return Plan(
-        config=config,
-        participants=tuple(p for p in participants if any(run.participant == p for run in runs)),
-        derivatives=derivatives,
-        runs=runs,
-        trials=trials,
-        event_runs=tuple(run for run in event_runs if run.key in trials),
-        kind=kind,
-        common_space=_in_common_space(config, runs),
-        hyperparameters=_with_lag(config.hyperparameters(default_preset=preset), trials[runs[0].key]),
-        preset=preset,
-    )
+    return FoundRuns(participants, derivatives, runs, event_runs, trials)
 
 
 def _runs_with_images(

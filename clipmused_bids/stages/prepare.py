@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipmused_bids.config import as_tables
+from clipmused_bids.dataset.betas_readers import betas_mask
 from clipmused_bids.dataset.confounds import read_confounds
 from clipmused_bids.dataset.images import read_bold, series_shape
 from clipmused_bids.dataset.masks import participant_mask
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.response_files import check_responses, write_responses
+from clipmused_bids.dataset.response_files import check_responses, read_responses, write_responses
 from clipmused_bids.dataset.sidecars import repetition_time
+from clipmused_bids.dataset.statmaps import write_statmap
 from clipmused_bids.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
-from clipmused_bids.responses.estimate import betas_responses, estimate_responses
+from clipmused_bids.responses.estimate import estimate_responses
+from clipmused_bids.stages.betas import betas_settings, responses_of_image, responses_of_manifest
 from clipmused_bids.stages.budget import Portions, portions, usable_memory
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid
@@ -70,7 +74,9 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
     }
     if plan.hyperparameters.responses.smoothing_fwhm > 0:
         settings["smoothing_fwhm"] = float(plan.hyperparameters.responses.smoothing_fwhm)
-    if plan.kind != "betas":
+    if plan.kind == "betas":
+        settings["betas"] = betas_settings(run)
+    else:
         settings["confounds"] = plan.config.inputs.confounds
         settings["times"] = {name: run.metadata.get(name) for name in ("RepetitionTime", "StartTime")}
     return settings
@@ -111,8 +117,18 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
     runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
     todo = [run for run in runs if not _is_done(plan, tree, run)]
     made: Counter[str] = Counter(reused=len(runs) - len(todo))
-    if not todo:
-        return made
+    if todo:
+        made.update(_make(plan, tree, participant, todo, runs=runs))
+    if plan.config.write_betas:
+        for run in runs:
+            write_statmap(tree, run, read_responses(tree.responses(run, kind=plan.kind)))
+    return made
+
+
+def _make(
+    plan: Plan, tree: OutputTree, participant: str, todo: Sequence[Run], *, runs: Sequence[Run]
+) -> Counter[str]:
+    made: Counter[str] = Counter()
     trained_mask = plan.config.trained_mask or ""
     if plan.config.inputs.mask is None and trained_mask not in {"", "derivative", "computed"}:
         raise UsageError(
@@ -120,9 +136,11 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
             f"{len(todo)} new run(s) need it too.",
             hint="give the same file with --mask",
         )
-    grid, mask = participant_mask(runs, mask=plan.config.inputs.mask, target=reference_grid(plan))
-    for run in todo:
-        responses = _run_responses(plan, run, grid=grid, mask=mask)
+    if plan.config.inputs.betas is None:
+        grid, mask = participant_mask(runs, mask=plan.config.inputs.mask, target=reference_grid(plan))
+    else:
+        grid, mask = betas_mask(runs, mask=plan.config.inputs.mask)
+    for run, responses in _responses(plan, todo, grid=grid, mask=mask):
         write_responses(
             tree,
             run,
@@ -160,6 +178,16 @@ def _portions(plan: Plan, run: Run, mask: BoolArray) -> Portions:
     )
 
 
+def _responses(
+    plan: Plan, runs: Sequence[Run], *, grid: Grid, mask: BoolArray
+) -> Iterator[tuple[Run, RunResponses]]:
+    if plan.config.inputs.betas is not None:
+        yield from responses_of_manifest(runs, grid=grid, mask=mask)
+        return
+    for run in runs:
+        yield run, _run_responses(plan, run, grid=grid, mask=mask)
+
+
 def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunResponses:
     trials = plan.trials[run.key]
     how = _portions(plan, run, mask)
@@ -172,9 +200,9 @@ def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunR
         in_memory=how.in_memory,
         work_dir=plan.config.work_dir,
     )
+    if plan.kind == "betas":
+        return responses_of_image(run, series, trials)
     try:
-        if plan.kind == "betas":
-            return betas_responses(series.values, trials, valid=series.valid)
         confounds = read_confounds(run, strategy=plan.config.inputs.confounds, n_scans=len(series.values))
         return estimate_responses(
             series.values,

@@ -117,8 +117,8 @@ def _places(config: Config) -> list[Path]:
     named = [
         *(text.rpartition("=")[2] for text in inputs.derivatives),
         *inputs.stimuli_dirs, *inputs.labels, *inputs.captions,
-        *(text for text in (inputs.mask, inputs.atlas, targets.clip_weights, config.split,
-                            config.selection.filter_file) if text is not None),
+        *(text for text in (inputs.betas, inputs.mask, inputs.atlas, inputs.stimulus_map, inputs.targets, inputs.movie,
+                            targets.clip_weights, config.split, config.selection.filter_file) if text is not None),
         targets.clip_model.rpartition(":")[2],
     ]  # fmt: skip
     folders = [config.bids_dir, config.output_dir, *([config.work_dir] if config.work_dir else [])]

@@ -17,8 +17,9 @@ from clipmused_bids.dataset.embeddings import EmbeddingCache
 from clipmused_bids.dataset.metric_files import MetricRow, write_group_metrics, write_run_metrics
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
-from clipmused_bids.dataset.response_files import write_responses
+from clipmused_bids.dataset.response_files import read_responses, write_responses
 from clipmused_bids.dataset.split_file import write_split
+from clipmused_bids.dataset.statmaps import write_statmap
 from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
 from clipmused_bids.dataset.weights import save_model, write_card
 from clipmused_bids.records import Grid, History, Picture, Run, RunResponses, Score, Split, Stimuli, Trials
@@ -60,6 +61,7 @@ def fill_run(tree: OutputTree, run: Run) -> None:
     source = write_responses(
         tree, run, responses, trials, grid=grid, voxels=np.arange(3), config={"hrf": "spm"}
     )
+    write_statmap(tree, run, read_responses(source))
     table = Predictions(
         trials.onset,
         trials.duration,
@@ -155,6 +157,8 @@ def test_the_validator_looks_at_all(tree: OutputTree, tmp_path: Path) -> None:
         "split.tsv",
         "group_desc",
         "models/clipmused",
+        "desc-lss_statmap.nii.gz",
+        "desc-lss_trials.tsv",
     ):
         assert part in named
 
@@ -167,7 +171,7 @@ def test_data_files_have_a_sidecar_with_sources(tree: OutputTree) -> None:
     ]
     described = {"participants.tsv", "descriptions.tsv"}
     checked = [path for path in data if path.name not in described and "models" not in path.parts]
-    assert len(checked) == 2 * 4 + 1 + 1 + 2 + 1
+    assert len(checked) == 2 * 5 + 1 + 1 + 2 + 1
     for path in checked:
         sidecar = json.loads(path.with_suffix(".json").read_text())
         assert all(source.startswith("bids:") for source in sidecar["Sources"])
