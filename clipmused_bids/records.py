@@ -302,7 +302,8 @@ class ResponseTable:
     columns : tuple of ndarray of int, each of shape (n_voxels,)
         Which columns of a block are the participant's voxels, in the order of ``VoxelSpace.voxels``.
     mean, sd : tuple of ndarray, each of shape (n_voxels,)
-        Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted.
+        Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted. Minimum and range
+        where responses are scaled from 0 to 1.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -328,9 +329,20 @@ class ResponseTable:
         for b in np.unique(block_of_row):
             here = np.flatnonzero(block_of_row == b)
             start = ends[b] - len(self.blocks[b])
-            values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start], dtype=np.float32)
-            out[here] = (values[:, self.columns[b]] - self.mean[b]) / self.sd[b]
+            # Of a memory map, only what lies between the first and the last of the columns is read.
+            first, last = self.columns[b].min(), self.columns[b].max() + 1
+            values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start, first:last], dtype=np.float32)
+            out[here] = (values[:, self.columns[b] - first] - self.mean[b]) / self.sd[b]
         return out
+
+    def of_voxels(self, chosen: IntArray) -> ResponseTable:
+        """Return the same rows with the voxels at the positions ``chosen`` only."""
+        return ResponseTable(
+            blocks=self.blocks,
+            columns=tuple(columns[chosen] for columns in self.columns),
+            mean=tuple(mean[chosen] for mean in self.mean),
+            sd=tuple(sd[chosen] for sd in self.sd),
+        )
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _responses(facts: MethodsFacts) -> str:
     }[facts.response_kind]
     scaling = facts.config["standardization"]
     if scaling["unit"] == "none":
-        return f"{how} Responses were not standardised."
+        return f"{how} Responses were not standardised.{_choice(facts)}"
     transductive = sum(source == "transductive" for source in scaling["sources"].values())
     note = (
         f" In {transductive} of {len(scaling['sources'])} units there were too few training trials, so all their "
@@ -95,7 +95,23 @@ def _responses(facts: MethodsFacts) -> str:
         if transductive
         else ""
     )
-    return f"{how} Voxels were z-scored within each {scaling['unit']}, by training trials.{note}"
+    done = "z-scored" if scaling["scaling"] == "zscore" else "scaled from 0 (minimum) to 1 (maximum)"
+    return (
+        f"{how} Voxels were {done} within each {scaling['unit']}, by training trials.{note}{_choice(facts)}"
+    )
+
+
+def _choice(facts: MethodsFacts) -> str:
+    """Which voxels were read, where not all."""
+    choice = facts.config["voxel_choice"]
+    if choice is None:
+        return ""
+    sizes, lowest = sorted(set(choice["n_voxels"].values())), min(choice["threshold"].values())
+    number = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return (
+        f" Of each participant, the {number} voxels with the most reliable responses to repeated training stimuli "
+        f"were kept ({choice['criterion']}, at least {lowest:.2f})."
+    )
 
 
 def _split(facts: MethodsFacts) -> str:

@@ -25,16 +25,18 @@ from clipmused_bids.errors import MissingInputError
 from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
-    Standardization,
-    fit_standardization,
     open_responses,
-    response_table,
 )
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
 from clipmused_bids.stages.prepare import mask_hash
 from clipmused_bids.stages.splitting import sets_of_runs, split_hash
+from clipmused_bids.stages.standardized import (
+    Standardization,
+    fit_standardization,
+    response_table,
+)
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 
 logger = logging.getLogger(__name__)
@@ -181,7 +183,9 @@ def _standardized(model: StoredModel, person: ParticipantResponses) -> tuple[Res
     space = stored_space(model, person.participant)
     known = stored_standardization(model, person.participant)
     nothing = np.zeros(len(person.run_key), dtype=bool)
-    standardization = fit_standardization(person, space.voxels, unit=known.unit, train=nothing, known=known)
+    standardization = fit_standardization(
+        person, space.voxels, unit=known.unit, scaling=known.scaling, train=nothing, known=known
+    )
     return response_table(person, space.voxels, standardization), standardization
 
 

@@ -19,6 +19,7 @@ from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
+from clipmused_bids.stages.ceilings import measure_ceilings
 from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, prepare_targets
 from clipmused_bids.stages.decode import config_of_decoder, decode_participants
 from clipmused_bids.stages.evaluate import evaluate
@@ -28,6 +29,7 @@ from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
 from clipmused_bids.stages.train import train_decoder, train_group
+from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
 
 logger = logging.getLogger(__name__)
 
@@ -179,9 +181,11 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
         regime=split.regime,
         design="events",
         content=design.content,
+        fitted=planned_fits(plan),
     )
     for warning in found.warnings:
         logger.warning("Split: %s.", warning)
+    require_repeats(plan, split)
     return split
 
 
@@ -220,6 +224,10 @@ def _do(
             prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
+    ceilings: dict[str, float] = {}
+    # After training: where a decoder of another configuration is refused, its maps stay as they are.
+    if split is not None and {"train", "evaluate"} & set(actions):
+        ceilings = measure_ceilings(plan.without(failures), tree, split, failures=failures)
     if "decode" in actions:
         labels = catalogue.stimuli.label_names if catalogue is not None and plan.config.inputs.labels else ()
         decode_participants(
@@ -227,7 +235,7 @@ def _do(
         )
     plan = plan.without(failures)
     if "evaluate" in actions and catalogue is not None:
-        evaluate(plan, tree, catalogue, split, device=device, failures=failures)
+        evaluate(plan, tree, catalogue, split, ceilings=ceilings, device=device, failures=failures)
 
 
 def _stimuli_of(plan: Plan) -> list[str]:

@@ -222,12 +222,14 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
         "region_names": list(data.spaces[0].region_names),
         "standardization": {
             "unit": standardization_unit(plan),
+            "scaling": plan.hyperparameters.responses.scaling,
             "sources": {
                 name: statistics.source
                 for one in training.standardizations
                 for name, statistics in one.statistics.items()
             },
         },
+        "voxel_choice": training.voxel_choice,
         "guidance": {
             "high": targets.high_source if targets is not None else "none",
             "low": "images" if targets is not None and targets.low is not None else "off",

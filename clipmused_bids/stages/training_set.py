@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +28,7 @@ from clipmused_bids.records import (
 )
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
-    Standardization,
-    fit_standardization,
     open_responses,
-    response_table,
-    staged,
     trial_data,
     usable_voxels,
 )
@@ -41,6 +37,13 @@ from clipmused_bids.stages.clip_targets import TargetMaker, load_targets
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import voxel_spaces
 from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.standardized import (
+    Standardization,
+    fit_standardization,
+    response_table,
+    staged,
+)
+from clipmused_bids.stages.voxel_choice import VoxelChoice, choose_voxels
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +59,14 @@ class TrainingSet:
     train, validation : TrialData
     standardizations : tuple of Standardization
         One for each participant.
+    voxel_choice : mapping or None
+        How the voxels were chosen; None where all are read.
     """
 
     train: TrialData
     validation: TrialData
     standardizations: tuple[Standardization, ...]
+    voxel_choice: Mapping[str, Any] | None
 
 
 def training_set(
@@ -79,14 +85,29 @@ def training_set(
     voxels = usable_voxels(people, common_space=plan.common_space)
     sets = [row_sets(person, plan, split) for person in people]
     names = np.array([name for person in sets for name in person])
-    standardizations = _standardize(people, voxels, sets, unit=standardization_unit(plan))
+    standardizations = [
+        participant_standardization(plan, person, own, split)
+        for person, own in zip(people, voxels, strict=True)
+    ]
+    _say_transductive(standardizations)
+    tables = [
+        response_table(person, own, scaling)
+        for person, own, scaling in zip(people, voxels, standardizations, strict=True)
+    ]
+    choice = _voxel_choice(plan, people, tables, sets)
+    if choice is not None:
+        voxels = tuple(own[kept] for own, kept in zip(voxels, choice.kept, strict=True))
+        tables = [table.of_voxels(kept) for table, kept in zip(tables, choice.kept, strict=True)]
+        standardizations = [
+            scaling.of_voxels(kept) for scaling, kept in zip(standardizations, choice.kept, strict=True)
+        ]
     stimuli = tuple(name for person in people for name in person.stimulus_id)
     label_names = training_labels(plan, catalogue, split)
     labels = catalogue.labels_of(stimuli, names=label_names)
     _require_labelled(labels, names)
     data = trial_data(
         people,
-        _tables(people, voxels, standardizations, work_dir=plan.config.work_dir, scratch=scratch),
+        _gathered(people, tables, work_dir=plan.config.work_dir, scratch=scratch),
         [
             VoxelSpace(person.grid, own, np.full(len(own), -1), ())
             for person, own in zip(people, voxels, strict=True)
@@ -105,7 +126,7 @@ def training_set(
     if METHODS[method].deep:
         regions = voxel_spaces(plan, train)
         train, validation = replace(train, spaces=regions), replace(validation, spaces=regions)
-    return TrainingSet(train=train, validation=validation, standardizations=standardizations)
+    return TrainingSet(train, validation, tuple(standardizations), None if choice is None else choice.config)
 
 
 def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str, ...]:
@@ -156,34 +177,60 @@ def standardization_unit(plan: Plan) -> str:
     return "session" if plan.kind == "betas" else "run"
 
 
-def _standardize(
-    people: Sequence[ParticipantResponses],
-    voxels: Sequence[IntArray],
-    sets: Sequence[Sequence[SetName]],
-    *,
-    unit: str,
-) -> tuple[Standardization, ...]:
-    return tuple(
-        fit_standardization(person, own, unit=unit, train=np.array([name == "train" for name in names]))
-        for person, own, names in zip(people, voxels, sets, strict=True)
+def participant_standardization(
+    plan: Plan, person: ParticipantResponses, voxels: IntArray, split: Split
+) -> Standardization:
+    """Standardise one participant's voxels as the configuration says, by training trials of the split."""
+    return fit_standardization(
+        person,
+        voxels,
+        unit=standardization_unit(plan),
+        scaling=plan.hyperparameters.responses.scaling,
+        train=np.array([name == "train" for name in row_sets(person, plan, split)]),
     )
 
 
-def _tables(
+def _say_transductive(standardizations: Sequence[Standardization]) -> None:
+    units = [one for scaling in standardizations for one in scaling.statistics.values()]
+    n_transductive = sum(one.source == "transductive" for one in units)
+    if n_transductive:
+        logger.info(
+            "Standardisation within %ss: %d of %d have too few training trials and are described by all their "
+            "trials, without labels (transductive).",
+            standardizations[0].unit, n_transductive, len(units),
+        )  # fmt: skip
+
+
+def _voxel_choice(
+    plan: Plan,
     people: Sequence[ParticipantResponses],
-    voxels: Sequence[IntArray],
-    standardizations: Sequence[Standardization],
+    tables: Sequence[ResponseTable],
+    sets: Sequence[Sequence[SetName]],
+) -> VoxelChoice | None:
+    n_voxels = plan.hyperparameters.responses.reliable_voxels
+    if n_voxels == 0:
+        return None
+    return choose_voxels(
+        tables,
+        [person.stimulus_id for person in people],
+        sets,
+        participants=[person.participant for person in people],
+        n_voxels=n_voxels,
+        common_space=plan.common_space,
+        seed=plan.config.random_seed,
+    )
+
+
+def _gathered(
+    people: Sequence[ParticipantResponses],
+    tables: Sequence[ResponseTable],
     *,
     work_dir: Path | None,
     scratch: ExitStack,
 ) -> list[ResponseTable]:
     """Rows of each participant; gathered on the fast disk where there is one."""
-    tables = [
-        response_table(person, own, scaling)
-        for person, own, scaling in zip(people, voxels, standardizations, strict=True)
-    ]
     if work_dir is None:
-        return tables
+        return list(tables)
     folder = Path(scratch.enter_context(_scratch_folder(work_dir)))
     return [
         staged(table, folder / f"{person.participant}.npy")
