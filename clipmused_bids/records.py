@@ -230,18 +230,21 @@ class Targets:
         First transformer block of the image tower; None where the dataset has no images.
     high : ndarray of shape (n_stimuli, n_high) or None
         Joint embedding of image and text at the last layer.
-    high_source : {"image+text", "image", "text", "none"}
-        What the high level was made of.
+    high_source : {"image+text", "image", "text", "file", "none"}
+        What the high level was made of; ``file``: elsewhere.
     clip_model, weights_hash : str
-        open_clip name of the model and SHA-256 of its weights.
+        open_clip name of the model and SHA-256 of its weights; or name and SHA-256 of the file the features are from.
+    low_source : {"images", "file"}
+        What the low level was made of.
     """
 
     stimulus_id: tuple[str, ...]
     low: FloatArray | None
     high: FloatArray | None
-    high_source: Literal["image+text", "image", "text", "none"]
+    high_source: Literal["image+text", "image", "text", "file", "none"]
     clip_model: str
     weights_hash: str
+    low_source: Literal["images", "file"] = "images"
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def methods_text(facts: MethodsFacts) -> str:
     if facts.response_kind == "lss":
         cited.append("lss")
     if facts.config["method"] == "clip-mused":
-        cited += ["clip-mused", "clip", "open_clip"]
+        cited += ["clip-mused", "clip"] + ([] if _features_from_file(facts) else ["open_clip"])
     if "srm" in str(facts.config.get("decoder", {})).lower():
         cited.append("srm")
     if facts.config["split"]["rule"] == "stimuli":
@@ -128,20 +128,25 @@ def _decoder(facts: MethodsFacts) -> str:
     if config["method"] != "clip-mused":
         return f"Labels ({len(config['label_names'])}) were decoded with the method {config['method']}."
     guidance = config["guidance"]
-    high = (
-        "was off"
-        if guidance["high"] == "none"
-        else f"came from {guidance['high'].replace('+', ' and ')} embeddings"
+    high = {"none": "was off", "file": "came from this file"}.get(
+        guidance["high"], f"came from {guidance['high'].replace('+', ' and ')} embeddings"
     )
-    low = (
-        "came from the first block of the image tower" if guidance["low"] != "off" else "was off (no images)"
-    )
+    low = {
+        "off": "was off" if _features_from_file(facts) else "was off (no images)",
+        "file": "came from this file",
+        "images": "came from the first block of the image tower",
+    }[guidance["low"]]
     clip = config["clip"]["model"] if config["clip"] else "none"
+    by = f"features made elsewhere ({clip})" if _features_from_file(facts) else f"CLIP ({clip})"
     return (
         f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED, preset {config['preset']} "
-        f"(seed {config['random_seed']}). Guidance by CLIP ({clip}): the high level {high}; the low level {low}. "
+        f"(seed {config['random_seed']}). Guidance by {by}: the high level {high}; the low level {low}. "
         f"The epoch with the best validation mAP was chosen.{_additions(config['hyperparameters'])}"
     )
+
+
+def _features_from_file(facts: MethodsFacts) -> bool:
+    return bool(facts.config["clip"]) and facts.config["clip"]["model"].startswith("targets:")
 
 
 def _additions(options: Mapping[str, Any]) -> str:

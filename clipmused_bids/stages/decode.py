@@ -14,6 +14,7 @@ from clipmused_bids.config import Config, InputOptions, as_tables, checked_input
 from clipmused_bids.dataset.comparison import grid_fields
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
+from clipmused_bids.dataset.target_files import open_target_file
 from clipmused_bids.dataset.weights import (
     StoredModel,
     check_model,
@@ -38,6 +39,7 @@ from clipmused_bids.stages.standardized import (
     response_table,
 )
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
+from clipmused_bids.stages.target_source import source_identity
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +88,14 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     stored = load_model(folder, participant=None if group.exists() else own[0]).config
     hyperparameters = stored["hyperparameters"]
     inputs = {name: value for name, value in stored["inputs"].items() if name != "atlas"}
+    request = _explicit_request(
+        config, hyperparameters=hyperparameters, inputs=stored["inputs"], mask=stored["mask"]
+    )
+    if config.inputs.targets is not None and stored["clip"] is not None:
+        request["clip"] = source_identity(open_target_file(Path(config.inputs.targets)))
     check_model(
         {**stored, "hyperparameters": hyperparameters},
-        _explicit_request(
-            config, hyperparameters=hyperparameters, inputs=stored["inputs"], mask=stored["mask"]
-        ),
+        request,
         name=f"the decoder {config.model_label}",
     )
     return replace(

@@ -16,11 +16,10 @@ from clipmused_bids.dataset.masks import expand_pattern
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
-from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
 from clipmused_bids.stages.ceilings import measure_ceilings
-from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, prepare_targets
+from clipmused_bids.stages.clip_targets import TargetMaker, prepare_targets
 from clipmused_bids.stages.decode import config_of_decoder, decode_participants
 from clipmused_bids.stages.evaluate import evaluate
 from clipmused_bids.stages.failures import Failures
@@ -28,6 +27,7 @@ from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
+from clipmused_bids.stages.target_source import TargetSource, load_target_source
 from clipmused_bids.stages.train import train_decoder, train_group
 from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
 
@@ -67,9 +67,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
         split = _split(plan, catalogue, tree)
         _require_images(plan)
         device = choose_device(config.device)
-        maker = None
-        if catalogue is not None and _needs_clip(plan):
-            maker = load_target_maker(plan, catalogue, tree, device=device)
+        maker = load_target_source(plan, catalogue, split, tree, device=device)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
@@ -200,17 +198,12 @@ def _require_sets(split: Split, *, evaluates: bool) -> None:
         )
 
 
-def _needs_clip(plan: Plan) -> bool:
-    asks = {"prepare", "train"} & set(plan.config.actions)
-    return bool(asks) and METHODS[plan.config.method].deep
-
-
 def _do(
     plan: Plan,
     tree: OutputTree,
     catalogue: Catalogue | None,
     split: Split | None,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     *,
     device: str,
     failures: Failures,
@@ -220,7 +213,7 @@ def _do(
     plan = plan.without(failures)
     if catalogue is not None and {"prepare", "train"} & set(actions):
         store_catalogue(plan, catalogue, tree)
-        if maker is not None:
+        if isinstance(maker, TargetMaker):
             prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
@@ -247,7 +240,7 @@ def _train(
     tree: OutputTree,
     catalogue: Catalogue,
     split: Split,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     *,
     device: str,
     failures: Failures,

@@ -116,7 +116,7 @@ def _places(config: Config) -> list[Path]:
     named = [
         *(text.rpartition("=")[2] for text in inputs.derivatives),
         *inputs.stimuli_dirs, *inputs.labels, *inputs.captions,
-        *(text for text in (inputs.mask, inputs.atlas, targets.clip_weights, config.split) if text is not None),
+        *(text for text in (inputs.mask, inputs.atlas, inputs.targets, targets.clip_weights, config.split) if text),
         targets.clip_model.rpartition(":")[2],
     ]  # fmt: skip
     folders = [config.bids_dir, config.output_dir, *([config.work_dir] if config.work_dir else [])]

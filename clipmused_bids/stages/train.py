@@ -27,13 +27,12 @@ from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.clip_targets import TargetMaker
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.portable import without_places
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
+from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
 logger = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def train_group(
     *,
     method: str,
     model_label: str,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     device: str,
 ) -> None:
     """Train one decoder for all participants; methods that know one participant get one decoder each."""
@@ -74,7 +73,7 @@ def train_decoder(
     participant: str | None,
     method: str,
     model_label: str,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     device: str,
 ) -> None:
     """Train one decoder for ``members`` and store it, unless it is stored already.
@@ -102,7 +101,7 @@ def train_decoder(
             whose, "training" if METHODS[method].deep else "fitting", method, training.train.n_trials,
             training.validation.n_trials, len(members), len(training.train.label_names),
         )  # fmt: skip
-        portable = build_hyperparameters(without_places(as_tables(plan.hyperparameters)))
+        portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         history = fitted.fit(training.train, training.validation, report=_log_epoch)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
@@ -124,16 +123,16 @@ def train_decoder(
 
 
 def decoder_request(
-    plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetMaker | None
+    plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetSource | None
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
-    hyperparameters = without_places(as_tables(plan.hyperparameters))
+    hyperparameters = stored_hyperparameters(plan, maker)
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
         {"targets", "model", "training"} if METHODS[method].deep else set()
     )
     inputs = as_tables(plan.config.inputs)
-    for name in ("derivatives", "stimuli_dirs", "labels", "captions", "mask"):
+    for name in ("derivatives", "stimuli_dirs", "labels", "captions", "targets", "mask"):
         # Places differ between machines; what they held is compared by hashes and names.
         inputs.pop(name, None)
     atlas = inputs.pop("atlas", None)
@@ -153,9 +152,7 @@ def decoder_request(
         "common_space": plan.common_space,
         "tasks": sorted({run.task for run in plan.runs}),
         "runs": sorted(run.key for run in plan.runs if run.participant in members),
-        "clip": None
-        if maker is None
-        else {"model": maker.clip.name, "weights_sha256": maker.clip.weights_hash},
+        "clip": None if maker is None else source_identity(maker),
         "split": {"rule": split.rule, "regime": split.regime, "hash": split_hash(split)},
         "random_seed": plan.config.random_seed,
         "version": __version__,
@@ -232,7 +229,7 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
         "voxel_choice": training.voxel_choice,
         "guidance": {
             "high": targets.high_source if targets is not None else "none",
-            "low": "images" if targets is not None and targets.low is not None else "off",
+            "low": targets.low_source if targets is not None and targets.low is not None else "off",
         },
     }
 

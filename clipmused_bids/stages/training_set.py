@@ -22,7 +22,6 @@ from clipmused_bids.records import (
     ResponseTable,
     SetName,
     Split,
-    Targets,
     TrialData,
     VoxelSpace,
 )
@@ -33,7 +32,6 @@ from clipmused_bids.stages.assemble import (
     usable_voxels,
 )
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.clip_targets import TargetMaker, load_targets
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import voxel_spaces
 from clipmused_bids.stages.splitting import sets_of_runs
@@ -43,6 +41,7 @@ from clipmused_bids.stages.standardized import (
     response_table,
     staged,
 )
+from clipmused_bids.stages.target_source import TargetSource, guiding_targets
 from clipmused_bids.stages.voxel_choice import VoxelChoice, choose_voxels
 
 logger = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def training_set(
     *,
     members: Sequence[str],
     method: str,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     scratch: ExitStack,
 ) -> TrainingSet:
     """Open responses and lay out training and validation trials; test responses are never among them."""
@@ -116,7 +115,7 @@ def training_set(
         labels=labels,
         label_names=label_names,
         single_label=catalogue.stimuli.single_label,
-        targets=_targets(maker, catalogue, stimuli, names),
+        targets=guiding_targets(maker, catalogue, stimuli, names.tolist()),
         group_by="stimulus" if "unseen stimuli" in split.regime else "run",
     )
     known = _known(labels)
@@ -236,29 +235,6 @@ def _gathered(
         staged(table, folder / f"{person.participant}.npy")
         for person, table in zip(people, tables, strict=True)
     ]
-
-
-def _targets(
-    maker: TargetMaker | None, catalogue: Catalogue, stimuli: Sequence[str], names: Any
-) -> Targets | None:
-    """Targets of training and validation stimuli only: what is not loaded cannot leak."""
-    if maker is None:
-        return None
-    seen = sorted(
-        {stimulus for stimulus, name in zip(stimuli, names, strict=True) if name in {"train", "val"}}
-    )
-    targets = load_targets(maker, catalogue, seen)
-    logger.info("Guidance: high level from %s; low level %s.", targets.high_source,
-                _low_coverage(targets))  # fmt: skip
-    return targets
-
-
-def _low_coverage(targets: Targets) -> str:
-    """Say of how many stimuli the low level is known."""
-    if targets.low is None:
-        return "off (no images)"
-    known = int(targets.low.any(axis=1).sum())
-    return "from the images" if known == len(targets.low) else f"from {known} of {len(targets.low)} images"
 
 
 def _require_everyone_trains(data: TrialData, train: BoolArray) -> None:
