@@ -92,6 +92,21 @@ def test_statistics_come_back_by_unit_and_by_person(study: World) -> None:
             np.testing.assert_allclose(one.scale, values.std(axis=0), rtol=1e-5)
 
 
+def test_a_range_is_stored_under_its_own_names(study: World) -> None:
+    responses = {"responses": {"standardize": "participant", "scaling": "minmax"}}
+    fit(study, study.plan(hyperparameters=responses), study.split(SETS))
+    model = load_model(study.tree.model_folder("m"), participant=None)
+    for participant in ("01", "12", "1"):
+        runs = [run for run in study.runs if run.participant == participant]
+        values = np.concatenate([study.values[run.key][:10] for run in runs])
+        np.testing.assert_allclose(model.tensors[f"minimum.{participant}"], [values.min(axis=0)], rtol=1e-6)
+        np.testing.assert_allclose(model.tensors[f"range.{participant}"], [np.ptp(values, axis=0)], rtol=1e-5)
+        one = stored_standardization(model, participant).statistics[f"sub-{participant}"]
+        np.testing.assert_array_equal(one.offset, model.tensors[f"minimum.{participant}"][0])
+        assert (one.scaling, one.source, one.n_trials) == ("minmax", "training", 20)
+    assert not [name for name in model.tensors if name.startswith(("mean.", "sd."))]
+
+
 def test_no_statistics_are_stored_where_none_are_wanted(study: World) -> None:
     assert standardization_tensors(["01"], [Standardization("none", "zscore", {})]) == {}
     fit(study, study.plan(hyperparameters={"responses": {"standardize": "none"}}), study.split(SETS))
