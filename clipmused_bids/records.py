@@ -272,18 +272,21 @@ class Targets:
         First transformer block of the image tower; None where the dataset has no images.
     high : ndarray of shape (n_stimuli, n_high) or None
         Joint embedding of image and text at the last layer.
-    high_source : {"image+text", "image", "text", "none"}
-        What the high level was made of.
+    high_source : {"image+text", "image", "text", "file", "none"}
+        What the high level was made of; ``file``: elsewhere.
     clip_model, weights_hash : str
-        open_clip name of the model and SHA-256 of its weights.
+        open_clip name of the model and SHA-256 of its weights; or name and SHA-256 of the file the features are from.
+    low_source : {"images", "file"}
+        What the low level was made of.
     """
 
     stimulus_id: tuple[str, ...]
     low: FloatArray | None
     high: FloatArray | None
-    high_source: Literal["image+text", "image", "text", "none"]
+    high_source: Literal["image+text", "image", "text", "file", "none"]
     clip_model: str
     weights_hash: str
+    low_source: Literal["images", "file"] = "images"
 
 
 @dataclass(frozen=True)
@@ -344,7 +347,8 @@ class ResponseTable:
     columns : tuple of ndarray of int, each of shape (n_voxels,)
         Which columns of a block are the participant's voxels, in the order of ``VoxelSpace.voxels``.
     mean, sd : tuple of ndarray, each of shape (n_voxels,)
-        Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted.
+        Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted. Minimum and range
+        where responses are scaled from 0 to 1.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -370,9 +374,20 @@ class ResponseTable:
         for b in np.unique(block_of_row):
             here = np.flatnonzero(block_of_row == b)
             start = ends[b] - len(self.blocks[b])
-            values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start], dtype=np.float32)
-            out[here] = (values[:, self.columns[b]] - self.mean[b]) / self.sd[b]
+            # Of a memory map, only what lies between the first and the last of the columns is read.
+            first, last = self.columns[b].min(), self.columns[b].max() + 1
+            values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start, first:last], dtype=np.float32)
+            out[here] = (values[:, self.columns[b] - first] - self.mean[b]) / self.sd[b]
         return out
+
+    def of_voxels(self, chosen: IntArray) -> ResponseTable:
+        """Return the same rows with the voxels at the positions ``chosen`` only."""
+        return ResponseTable(
+            blocks=self.blocks,
+            columns=tuple(columns[chosen] for columns in self.columns),
+            mean=tuple(mean[chosen] for mean in self.mean),
+            sd=tuple(sd[chosen] for sd in self.sd),
+        )
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
 @given(strategy(Hyperparameters))
 def test_any_hyperparameters_survive_toml(tables: dict[str, Any]) -> None:
     tables.setdefault("model", {}).update(width=32, heads=8)
-    tables.get("responses", {}).pop("hrf", None)
+    for name in ("hrf", "standardize"):  # of which not every value goes with every other
+        tables.get("responses", {}).pop(name, None)
     built = build_hyperparameters(tables)
     assert build_hyperparameters(tomllib.loads(tomli_w.dumps(as_tables(built)))) == built
 
@@ -201,3 +202,10 @@ def test_stored_inputs_become_what_the_fields_hold() -> None:
     assert checked_inputs(stored) == {**stored, "trial_types": ("face", "house")}
     with pytest.raises(UsageError, match=r"inputs\.common_space"):
         checked_inputs({"common_space": "no"})
+
+
+def test_a_range_needs_a_unit() -> None:
+    build_hyperparameters({"responses": {"scaling": "minmax", "standardize": "session"}})
+    with pytest.raises(UsageError, match=r"responses\.scaling needs a unit"):
+        build_hyperparameters({"responses": {"scaling": "minmax", "standardize": "none"}})
+    assert build_hyperparameters(read_preset("hcp")).responses.scaling == "zscore"

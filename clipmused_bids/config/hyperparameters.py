@@ -48,7 +48,8 @@ class ResponseOptions:
     standardize : {"auto", "run", "session", "participant", "none"}
         ``auto`` is ``session`` for betas and ``run`` otherwise.
     scaling : {"zscore", "minmax"}
-        Within that unit: mean 0 and standard deviation 1, or from 0 to 1 (as the reference code does for movies).
+        Within that unit, by the same trials: mean 0 and standard deviation 1, or from 0 to 1,
+        (x - min) / (max - min), as the reference code does for movies.
     reliable_voxels : int
         Number of voxels with the most reliable responses to repeated training stimuli that are kept; 0: all.
     storage : {"float32", "float16"}
@@ -80,6 +81,10 @@ class ResponseOptions:
         _require(
             0 <= self.smoothing_fwhm <= WIDEST_KERNEL,
             f"--smoothing-fwhm must lie in 0 to {WIDEST_KERNEL:g} mm",
+        )
+        _require(
+            self.standardize != "none" or self.scaling == "zscore",
+            "responses.scaling needs a unit to scale within; responses.standardize is none",
         )
         _require(self.reliable_voxels >= 0, "responses.reliable_voxels must not be negative")
 

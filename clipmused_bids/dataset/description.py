@@ -35,6 +35,10 @@ _RESPONSE_KINDS = {
     "desc-betas": "Response to each trial as estimated by other software and read from a derivative",
     "desc-brain": "Voxels that exported responses were estimated in",
 }
+_MAPS = {
+    "desc-noiseceiling": "Share of the variance of a single response that the stimulus explains, by repeats",
+    "desc-reliability": "Split-half reliability of the mean response over the repeats of a stimulus",
+}
 
 _README = """\
 # clipmused-bids derivatives
@@ -49,6 +53,7 @@ BIDS URIs; the dataset names in them are resolved by `DatasetLinks` in `dataset_
 | `sub-*/**/func/*_statmap.nii.gz` | the same as images (`--write-betas`); `_trials.tsv`: the trial of each volume |
 | `sub-*/**/func/*_predictions.tsv` | probability of each label for each trial |
 | `sub-*/**/func/*_metrics.tsv`, `group_desc-*_metrics.tsv` | scores with what knowing nothing would score |
+| `sub-*/func/*_desc-noiseceiling_statmap.nii.gz` | what a stimulus can explain of each voxel's response |
 | `split.tsv` | which trials train, validate and test, and why |
 | `stimuli/` | catalogue of the stimuli and their CLIP features, stored by content |
 | `models/*/` | decoders: weights, configuration, training curves and a model card |
@@ -206,7 +211,7 @@ def _copy_participants(bids_dir: Path, root: Path) -> None:
 
 
 def _descriptions(tree: OutputTree) -> dict[str, str]:
-    rows = dict(_RESPONSE_KINDS)
+    rows = {**_RESPONSE_KINDS, **_MAPS}
     for label in _folder_names(tree.root.glob("models/*")):
         rows[f"desc-{label}"] = f"Predictions and scores of the decoder in models/{label}"
     for name in _folder_names(tree.root.glob("stimuli/desc-*_embeddings")):

@@ -10,6 +10,9 @@ from typing import Literal
 from clipmused_bids.dataset.names import file_stem
 from clipmused_bids.records import Run
 
+# What tells the grids of two images of one participant apart.
+_GRID_ENTITIES = ("space", "cohort", "res", "den")
+
 
 @dataclass(frozen=True)
 class OutputTree:
@@ -68,6 +71,14 @@ class OutputTree:
         stem = file_stem(entities, desc=f"{model_label}{level}", suffix="statmap")
         return self.participant_folder(participant) / "func" / f"{stem}.nii.gz"
 
+    def voxel_map(self, run: Run, *, desc: str) -> Path:
+        """Brain map of one participant on the grid of his runs, whatever the decoder."""
+        return self._participant_file(run, desc=desc, suffix="statmap", extension=".nii.gz")
+
+    def voxel_summary(self, run: Run, *, desc: str) -> Path:
+        """Table of what such a map says, in one row."""
+        return self._participant_file(run, desc=desc, suffix="metrics", extension=".tsv")
+
     def figures(self, participant: str) -> Path:
         """Folder of one participant's figures."""
         return self.participant_folder(participant) / "figures"
@@ -106,6 +117,11 @@ class OutputTree:
     def uri(self, path: Path) -> str:
         """BIDS URI of a file in this tree: ``bids::sub-01/func/...``."""
         return f"bids::{path.relative_to(self.root).as_posix()}"
+
+    def _participant_file(self, run: Run, *, desc: str, suffix: str, extension: str) -> Path:
+        entities = {name: label for name, label in run.entities.items() if name in _GRID_ENTITIES}
+        stem = file_stem({"sub": run.participant, **entities}, desc=desc, suffix=suffix)
+        return self.participant_folder(run.participant) / "func" / f"{stem}{extension}"
 
     def _run_file(self, run: Run, *, desc: str, suffix: str, extension: str) -> Path:
         return self.func_folder(run) / f"{file_stem(run.entities, desc=desc, suffix=suffix)}{extension}"

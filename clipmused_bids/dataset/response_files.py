@@ -73,11 +73,10 @@ class StoredResponses:
     config: Mapping[str, Any]
     sources: tuple[str, ...]
 
-    def decoded(self) -> NDArray[np.float32]:
-        """Values in ``unit``, float32 of shape (n_trials, n_voxels); copied only where they are scaled."""
-        if self.scale is None:
-            return np.asarray(self.values, dtype=np.float32)
-        return np.asarray(self.values.astype(np.float32) * self.scale, dtype=np.float32)
+    def decoded(self, columns: IntArray | slice = slice(None)) -> NDArray[np.float32]:
+        """Values of some columns, or of all, in ``unit``, in memory: float32 of shape (n_trials, n_columns)."""
+        values = self.values[:, columns].astype(np.float32)
+        return values if self.scale is None else np.asarray(values * self.scale[columns], dtype=np.float32)
 
 
 def write_responses(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipmused_bids.dataset.atomic import write_bytes
 from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.documents import write_json
+from clipmused_bids.dataset.maps import encode_image
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.response_files import StoredResponses
 from clipmused_bids.dataset.trial_tables import OWN_COLUMNS
-from clipmused_bids.records import Grid, Run
+from clipmused_bids.records import Run
 
 _KINDS = {
     "lss": "least squares - separate, one model for each trial",
@@ -56,11 +54,12 @@ def write_statmap(tree: OutputTree, run: Run, stored: StoredResponses) -> Path:
     sources = [tree.uri(stored.path), *stored.sources]
     write_bytes(table, stored.path.with_suffix(".tsv").read_bytes())
     write_json(table.with_suffix(".json"), _table_fields(sidecar, path.name, sources))
-    inside = np.ones((1, len(stored.voxels)), dtype=np.uint8)
-    write_bytes(mask, _image(inside, stored))
+    inside = np.ones(len(stored.voxels), dtype=np.uint8)
+    write_bytes(mask, encode_image(inside, voxels=stored.voxels, grid=stored.grid, space=run.space))
     write_json(_sidecar_of(mask), _mask_fields(run, sources))
     write_json(_sidecar_of(path), _image_fields(sidecar, stored, sources))
-    write_bytes(path, _image(stored.decoded(), stored))
+    volumes = encode_image(stored.decoded(), voxels=stored.voxels, grid=stored.grid, space=run.space)
+    write_bytes(path, volumes)
     return path
 
 
@@ -90,35 +89,6 @@ def _table_fields(sidecar: Mapping[str, Any], image: str, sources: list[str]) ->
         "Description": f"Trials of the responses in {image}; row k is about volume k",
         "Sources": sources,
     }
-
-
-def _image(rows: NDArray[Any], stored: StoredResponses) -> bytes:
-    """A compressed image of some rows of values; the same bytes for the same values, whenever they are written."""
-    packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=1, mtime=0) as stream:
-        stream.write(_header(rows, stored.grid))
-        volume = np.zeros(stored.grid.shape, dtype=rows.dtype)
-        for row in rows:
-            volume.flat[stored.voxels] = row
-            # NIfTI stores the first axis fastest.
-            stream.write(volume.tobytes(order="F"))
-    return packed.getvalue()
-
-
-def _header(rows: NDArray[Any], grid: Grid) -> bytes:
-    import nibabel
-
-    make: Any = nibabel.Nifti1Header
-    header = make()
-    header.set_data_dtype(rows.dtype)
-    header.set_data_shape(grid.shape if rows.dtype == np.uint8 else (*grid.shape, len(rows)))
-    header.set_sform(grid.affine, code="aligned")
-    header.set_qform(grid.affine, code="unknown")
-    header.set_xyzt_units("mm")
-    header["magic"] = b"n+1"
-    header["vox_offset"] = 352
-    # Four bytes of zero: no extensions follow.
-    return bytes(header.binaryblock) + bytes(4)
 
 
 def _sidecar_of(image: Path) -> Path:

@@ -119,6 +119,18 @@ def read_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, Any]]:
         raise MissingInputError(f"{path}: {error.strerror or error}.") from error
 
 
+def read_text_metadata(path: Path) -> dict[str, str]:
+    """Read all texts in a file's header, whoever wrote it; errors as for :func:`map_tensors`."""
+    try:
+        with path.open("rb") as stream:
+            texts = _header(stream, path=path)[0].get("__metadata__", {})
+    except OSError as error:
+        raise MissingInputError(f"{path}: {error.strerror or error}.") from error
+    if not isinstance(texts, dict):
+        raise _broken(path, "its metadata are no object")
+    return {str(name): str(text) for name, text in texts.items()}
+
+
 def parse_header(stream: BinaryIO, *, path: Path) -> tuple[dict[str, TensorEntry], dict[str, Any]]:
     """Read the header of an open file; ``path`` stands in messages.
 
@@ -127,6 +139,22 @@ def parse_header(stream: BinaryIO, *, path: Path) -> tuple[dict[str, TensorEntry
     DataError
         As for :func:`map_tensors`.
     """
+    header, start = _header(stream, path=path)
+    try:
+        stored = header.pop("__metadata__", {}).get(_METADATA_KEY, "{}")
+        entries = {name: _entry(fields, start=start) for name, fields in header.items()}
+        metadata = json.loads(stored)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(path, f"its header cannot be read ({error})") from error
+    end = max((entry.start + entry.nbytes for entry in entries.values()), default=start)
+    size = stream.seek(0, 2)
+    if end > size:
+        raise _broken(path, f"it has {size} bytes where its header promises {end}")
+    return entries, metadata
+
+
+def _header(stream: BinaryIO, *, path: Path) -> tuple[dict[str, Any], int]:
+    """Read the JSON object at the start of a file, and say where it ends."""
     size = stream.seek(0, 2)
     stream.seek(0)
     n_header = int.from_bytes(stream.read(8), "little")
@@ -134,15 +162,11 @@ def parse_header(stream: BinaryIO, *, path: Path) -> tuple[dict[str, TensorEntry
         raise _broken(path, f"{size} bytes do not hold its header")
     try:
         header = json.loads(stream.read(n_header))
-        stored = header.pop("__metadata__", {}).get(_METADATA_KEY, "{}")
-        entries = {name: _entry(fields, start=8 + n_header) for name, fields in header.items()}
-        metadata = json.loads(stored)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise _broken(path, f"its header cannot be read ({error})") from error
-    end = max((entry.start + entry.nbytes for entry in entries.values()), default=8 + n_header)
-    if end > size:
-        raise _broken(path, f"it has {size} bytes where its header promises {end}")
-    return entries, metadata
+    if not isinstance(header, dict):
+        raise _broken(path, "its header cannot be read (no object)")
+    return header, 8 + n_header
 
 
 def read_array(stream: BinaryIO, entry: TensorEntry) -> NDArray[Any]:

@@ -166,15 +166,7 @@ def align(data: TrialData, *, how: How, n_shared: int, alphas: tuple[float, ...]
 
 def voxels_of(data: TrialData, columns: Sequence[IntArray]) -> TrialData:
     """Return the same trials with some voxels of each participant only (the spaces stay as they are)."""
-    tables = tuple(
-        replace(
-            table,
-            columns=tuple(c[chosen] for c in table.columns),
-            mean=tuple(m[chosen] for m in table.mean),
-            sd=tuple(s[chosen] for s in table.sd),
-        )
-        for table, chosen in zip(data.responses, columns, strict=True)
-    )
+    tables = tuple(table.of_voxels(chosen) for table, chosen in zip(data.responses, columns, strict=True))
     return replace(data, responses=tables)
 
 

@@ -56,7 +56,7 @@ def methods_text(facts: MethodsFacts) -> str:
     if facts.response_kind == "lss":
         cited.append("lss")
     if facts.config["method"] == "clip-mused":
-        cited += ["clip-mused", "clip", "open_clip"]
+        cited += ["clip-mused", "clip"] + ([] if _features_from_file(facts) else ["open_clip"])
     if "srm" in str(facts.config.get("decoder", {})).lower():
         cited.append("srm")
     if facts.config["split"]["rule"] == "stimuli":
@@ -90,7 +90,7 @@ def _responses(facts: MethodsFacts) -> str:
         how += f" Images were smoothed with a Gaussian kernel of {width} (full width at half maximum)."
     scaling = facts.config["standardization"]
     if scaling["unit"] == "none":
-        return f"{how} Responses were not standardised."
+        return f"{how} Responses were not standardised.{_choice(facts)}"
     transductive = sum(source == "transductive" for source in scaling["sources"].values())
     note = (
         f" In {transductive} of {len(scaling['sources'])} units there were too few training trials, so all their "
@@ -98,7 +98,23 @@ def _responses(facts: MethodsFacts) -> str:
         if transductive
         else ""
     )
-    return f"{how} Voxels were z-scored within each {scaling['unit']}, by training trials.{note}"
+    done = "z-scored" if scaling["scaling"] == "zscore" else "scaled from 0 (minimum) to 1 (maximum)"
+    return (
+        f"{how} Voxels were {done} within each {scaling['unit']}, by training trials.{note}{_choice(facts)}"
+    )
+
+
+def _choice(facts: MethodsFacts) -> str:
+    """Which voxels were read, where not all."""
+    choice = facts.config["voxel_choice"]
+    if choice is None:
+        return ""
+    sizes, lowest = sorted(set(choice["n_voxels"].values())), min(choice["threshold"].values())
+    number = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return (
+        f" Of each participant, the {number} voxels with the most reliable responses to repeated training stimuli "
+        f"were kept ({choice['criterion']}, at least {lowest:.2f})."
+    )
 
 
 def _split(facts: MethodsFacts) -> str:
@@ -115,20 +131,25 @@ def _decoder(facts: MethodsFacts) -> str:
     if config["method"] != "clip-mused":
         return f"Labels ({len(config['label_names'])}) were decoded with the method {config['method']}."
     guidance = config["guidance"]
-    high = (
-        "was off"
-        if guidance["high"] == "none"
-        else f"came from {guidance['high'].replace('+', ' and ')} embeddings"
+    high = {"none": "was off", "file": "came from this file"}.get(
+        guidance["high"], f"came from {guidance['high'].replace('+', ' and ')} embeddings"
     )
-    low = (
-        "came from the first block of the image tower" if guidance["low"] != "off" else "was off (no images)"
-    )
+    low = {
+        "off": "was off" if _features_from_file(facts) else "was off (no images)",
+        "file": "came from this file",
+        "images": "came from the first block of the image tower",
+    }[guidance["low"]]
     clip = config["clip"]["model"] if config["clip"] else "none"
+    by = f"features made elsewhere ({clip})" if _features_from_file(facts) else f"CLIP ({clip})"
     return (
         f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED, preset {config['preset']} "
-        f"(seed {config['random_seed']}). Guidance by CLIP ({clip}): the high level {high}; the low level {low}. "
+        f"(seed {config['random_seed']}). Guidance by {by}: the high level {high}; the low level {low}. "
         f"The epoch with the best validation mAP was chosen.{_additions(config['hyperparameters'])}"
     )
+
+
+def _features_from_file(facts: MethodsFacts) -> bool:
+    return bool(facts.config["clip"]) and facts.config["clip"]["model"].startswith("targets:")
 
 
 def _additions(options: Mapping[str, Any]) -> str:

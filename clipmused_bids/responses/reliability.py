@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.records import FloatArray, IntArray
+from clipmused_bids.records import FloatArray, IntArray, ResponseTable
+
+FEWEST_REPEATED = 3  # stimuli: a correlation over two is 1 or -1 whatever they are
+VALUES_AT_ONCE = 2**24  # 64 MiB as float32: a whole participant may not fit into memory
 
 
 def split_half_reliability(
@@ -42,15 +45,14 @@ def split_half_reliability(
     ----------
     Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x
     """
-    groups = [rows for rows in _groups(stimulus) if len(rows) >= 2]
-    if len(groups) < 3:
-        raise DataError(f"{len(groups)} stimuli were shown more than once; split halves need at least 3.")
+    groups = repeats(stimulus)
+    if len(groups) < FEWEST_REPEATED:
+        raise DataError(
+            f"{len(groups)} stimuli were shown more than once; split halves need at least {FEWEST_REPEATED}."
+        )
     total = np.zeros(values.shape[1])
     for _ in range(n_splits):
-        halves = _halves(groups, generator)
-        first, second = (
-            np.stack([np.mean(values[rows], axis=0, dtype=np.float64) for rows in half]) for half in halves
-        )
+        first, second = (_means(values, half) for half in _halves(groups, generator))
         total += _column_correlation(first, second)
     mean = total / n_splits
     return np.asarray(np.clip(2 * mean / np.maximum(1 + mean, 1e-12), -1.0, 1.0))
@@ -83,15 +85,13 @@ def noise_ceiling_snr(values: FloatArray, stimulus: Sequence[str]) -> NDArray[np
     ----------
     Allen et al. 2022, doi:10.1038/s41593-021-00962-x
     """
-    groups = [rows for rows in _groups(stimulus) if len(rows) >= 2]
+    groups = repeats(stimulus)
     if len(groups) < 2:
         raise DataError(f"{len(groups)} stimuli were shown more than once; ncsnr needs at least 2.")
     sizes = np.array([len(rows) for rows in groups], dtype=np.float64)
-    means = np.stack([np.mean(values[rows], axis=0, dtype=np.float64) for rows in groups])
-    within = sum(
-        ((np.asarray(values[rows], dtype=np.float64) - m) ** 2).sum(axis=0)
-        for rows, m in zip(groups, means, strict=True)
-    )
+    means = _means(values, groups)
+    repeated, group = np.concatenate(groups), np.repeat(np.arange(len(groups)), sizes.astype(int))
+    within = ((np.asarray(values, dtype=np.float64)[repeated] - means[group]) ** 2).sum(axis=0)
     noise = within / (sizes.sum() - len(groups))
     grand = sizes @ means / sizes.sum()
     between = (sizes @ (means - grand) ** 2) / (len(groups) - 1)
@@ -125,11 +125,54 @@ def noise_ceiling(ncsnr: FloatArray, *, n_repeats: float = 1) -> NDArray[np.floa
         return np.asarray(1.0 / (1.0 + 1.0 / (n_repeats * np.asarray(ncsnr, dtype=np.float64) ** 2)))
 
 
-def _groups(stimulus: Sequence[str]) -> list[IntArray]:
+def over_voxels(
+    measure: Callable[[FloatArray], FloatArray],
+    table: ResponseTable,
+    rows: IntArray,
+    *,
+    n_values: int = VALUES_AT_ONCE,
+) -> NDArray[np.float64]:
+    """Apply a measure to all voxels, with a group of them in memory at a time.
+
+    Parameters
+    ----------
+    measure : callable
+        From responses (n_rows, n_group) to numbers (..., n_group); each voxel's depend on that voxel alone.
+    table : ResponseTable
+        Of n_voxels; its blocks may be memory maps.
+    rows : ndarray of int, shape (n_rows,)
+    n_values : int
+        Responses in memory at a time.
+
+    Returns
+    -------
+    ndarray of shape (..., n_voxels)
+    """
+    width = max(1, n_values // max(1, len(rows)))
+    groups = (
+        np.arange(start, min(start + width, table.n_voxels)) for start in range(0, table.n_voxels, width)
+    )
+    found = [measure(table.of_voxels(group).read(rows)) for group in groups]
+    return np.asarray(np.concatenate(found, axis=-1), dtype=np.float64)
+
+
+def repeats(stimulus: Sequence[str]) -> list[IntArray]:
+    """Trials of each stimulus that was shown at least twice, in order of the first showing."""
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(stimulus):
         rows.setdefault(name, []).append(row)
-    return [np.array(members) for members in rows.values()]
+    return [np.array(members) for members in rows.values() if len(members) >= 2]
+
+
+def _means(values: FloatArray, groups: Sequence[IntArray]) -> NDArray[np.float64]:
+    """Mean over the rows of each group, (n_groups, n_voxels)."""
+    sizes = np.array([len(rows) for rows in groups])
+    total = np.zeros((len(groups), values.shape[1]))
+    # One presentation of every group at a time: few steps for many groups.
+    for k in range(int(sizes.max())):
+        has = np.flatnonzero(sizes > k)
+        total[has] += values[np.array([rows[k] for rows in groups if len(rows) > k])]
+    return np.asarray(total / sizes[:, None])
 
 
 def _halves(

@@ -1,11 +1,10 @@
-"""Stored responses, standardisation, voxels, labels and targets of several participants as one ``TrialData``."""
+"""Stored responses, voxels, labels and targets of several participants as one ``TrialData``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.response_files import StoredResponses, read_responses
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import (
-    BoolArray,
     FloatArray,
     Grid,
     IntArray,
@@ -24,7 +22,6 @@ from clipmused_bids.records import (
     TrialData,
     VoxelSpace,
 )
-from clipmused_bids.responses.standardize import UnitStatistics, block_scaling, unit_statistics
 from clipmused_bids.stages.grids import OTHER_GRID
 
 logger = logging.getLogger(__name__)
@@ -62,21 +59,6 @@ class ParticipantResponses:
     def stimulus_id(self) -> tuple[str, ...]:
         """Stimulus of each row."""
         return tuple(name for file in self.stored for name in file.trials.stimulus_id)
-
-
-@dataclass(frozen=True)
-class Standardization:
-    """Means and standard deviations of one participant, by unit.
-
-    Parameters
-    ----------
-    unit : {"run", "session", "participant", "none"}
-    statistics : mapping of str to UnitStatistics
-        By the unit's name.
-    """
-
-    unit: str
-    statistics: Mapping[str, UnitStatistics]
 
 
 def open_responses(
@@ -139,73 +121,6 @@ def usable_voxels(people: Sequence[ParticipantResponses], *, common_space: bool)
     return tuple(shared for _ in people)
 
 
-def fit_standardization(
-    person: ParticipantResponses,
-    voxels: IntArray,
-    *,
-    unit: str,
-    train: BoolArray,
-    known: Standardization | None = None,
-) -> Standardization:
-    """Means and standard deviations of each unit, from training trials where there are enough.
-
-    Parameters
-    ----------
-    person : ParticipantResponses
-    voxels : ndarray of int, shape (n_voxels,)
-    unit : {"run", "session", "participant", "none"}
-    train : ndarray of bool, shape (n_rows,)
-        Training trials over all runs in order.
-    known : Standardization, optional
-        Units described there are taken from there; the others are described by themselves.
-    """
-    if unit == "none":
-        return Standardization(unit, {})
-    found: dict[str, UnitStatistics] = {}
-    names = [_unit_name(run, unit) for run in person.runs]
-    ends = np.cumsum([len(file.values) for file in person.stored])
-    for name in dict.fromkeys(names):
-        if known is not None and name in known.statistics:
-            found[name] = known.statistics[name]
-            continue
-        members = [b for b, other in enumerate(names) if other == name]
-        files = [person.stored[b] for b in members]
-        places = [_columns(file, voxels) for file in files]
-        found |= unit_statistics(
-            [file.decoded()[:, place] for file, place in zip(files, places, strict=True)],
-            [name] * len(members),
-            train=[train[ends[b] - len(person.stored[b].values) : ends[b]] for b in members],
-            valid=[file.valid[place] for file, place in zip(files, places, strict=True)],
-        )
-    return Standardization(unit, found)
-
-
-def response_table(
-    person: ParticipantResponses, voxels: IntArray, standardization: Standardization
-) -> ResponseTable:
-    """Rows of one participant, standardised when they are read."""
-    columns, means, sds = [], [], []
-    for run, file in zip(person.runs, person.stored, strict=True):
-        place = _columns(file, voxels)
-        mean = np.zeros(len(voxels), dtype=np.float32)
-        sd = np.ones(len(voxels), dtype=np.float32)
-        if standardization.unit != "none":
-            statistics = standardization.statistics[_unit_name(run, standardization.unit)]
-            mean, sd = block_scaling(statistics, file.valid[place])
-        if file.scale is not None:
-            # (v * scale - mean) / sd, without another pass over the values.
-            mean, sd = mean / file.scale[place], sd / file.scale[place]
-        columns.append(place)
-        means.append(mean)
-        sds.append(sd)
-    return ResponseTable(
-        blocks=tuple(file.values for file in person.stored),
-        columns=tuple(columns),
-        mean=tuple(means),
-        sd=tuple(sds),
-    )
-
-
 def trial_data(
     people: Sequence[ParticipantResponses],
     tables: Sequence[ResponseTable],
@@ -249,25 +164,6 @@ def trial_data(
     )
 
 
-def staged(table: ResponseTable, path: Path) -> ResponseTable:
-    """Gather a participant's rows, standardised, into one memory map on a fast disk.
-
-    Parameters
-    ----------
-    table : ResponseTable
-    path : Path
-        File to be made; removing it is the caller's business.
-    """
-    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(table.n_rows, table.n_voxels))
-    for start in range(0, table.n_rows, 512):
-        index = np.arange(start, min(start + 512, table.n_rows))
-        rows[index] = table.read(index)
-    rows.flush()
-    voxels = np.arange(table.n_voxels)
-    zero, one = np.zeros(table.n_voxels, dtype=np.float32), np.ones(table.n_voxels, dtype=np.float32)
-    return ResponseTable(blocks=(rows,), columns=(voxels,), mean=(zero,), sd=(one,))
-
-
 def _voxels_with_signal(person: ParticipantResponses) -> IntArray:
     voxels: IntArray = np.asarray(person.stored[0].voxels[person.stored[0].valid])
     for file in person.stored[1:]:
@@ -280,28 +176,6 @@ def _voxels_with_signal(person: ParticipantResponses) -> IntArray:
     if lost:
         logger.info("sub-%s: %d voxel(s) without signal in some run are left out.", person.participant, lost)
     return voxels
-
-
-def _columns(file: StoredResponses, voxels: IntArray) -> IntArray:
-    """Where the voxels are among a file's columns, which are sorted."""
-    place = np.searchsorted(file.voxels, voxels)
-    found = place < len(file.voxels)
-    found[found] = file.voxels[place[found]] == voxels[found]
-    if not found.all():
-        raise DataError(
-            f"{file.path.name}: {int((~found).sum())} of the decoder's {len(voxels)} voxels are outside the mask of "
-            "these responses; the mask differs.",
-            hint="prepare with the mask the decoder was trained with (--mask)",
-        )
-    return place
-
-
-def _unit_name(run: Run, unit: str) -> str:
-    if unit == "run":
-        return run.key
-    if unit == "session" and run.session is not None:
-        return f"sub-{run.participant}_ses-{run.session}"
-    return f"sub-{run.participant}"
 
 
 def _run_of_row(person: ParticipantResponses) -> list[Run]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from clipmused_bids.dataset.atlas_files import atlas_label
 from clipmused_bids.dataset.comparison import grid_fields
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
+from clipmused_bids.dataset.target_files import open_target_file
 from clipmused_bids.dataset.weights import (
     StoredModel,
     check_model,
@@ -25,23 +27,26 @@ from clipmused_bids.errors import MissingInputError
 from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
-    Standardization,
-    fit_standardization,
     open_responses,
-    response_table,
 )
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
 from clipmused_bids.stages.prepare import mask_hash
 from clipmused_bids.stages.splitting import sets_of_runs, split_hash
+from clipmused_bids.stages.standardized import (
+    Standardization,
+    fit_standardization,
+    response_table,
+)
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
+from clipmused_bids.stages.target_source import source_identity
 
 logger = logging.getLogger(__name__)
 
 # How rows of new events become trials is the request's business: what was imagined is named otherwise than what was
 # seen. Stored responses know how theirs were read and refuse another reading.
-_EVENTS_INPUTS = ("trial_types", "stimulus_column", "stimulus_map", "merge_blocks")
+_EVENTS_INPUTS = ("trial_types", "stimulus_column", "merge_blocks")
 
 
 def decoder_of(tree: OutputTree, participant: str, *, model_label: str) -> StoredModel:
@@ -89,11 +94,14 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     hyperparameters = stored["hyperparameters"]
     free = {"atlas", *_explicit_inputs(config, _EVENTS_INPUTS)}
     inputs = {name: value for name, value in stored["inputs"].items() if name not in free}
+    request = _explicit_request(
+        config, hyperparameters=hyperparameters, inputs=stored["inputs"], mask=stored["mask"]
+    )
+    if config.inputs.targets is not None and stored["clip"] is not None:
+        request["clip"] = source_identity(open_target_file(Path(config.inputs.targets)))
     check_model(
         {**stored, "hyperparameters": hyperparameters},
-        _explicit_request(
-            config, hyperparameters=hyperparameters, inputs=stored["inputs"], mask=stored["mask"]
-        ),
+        request,
         name=f"the decoder {config.model_label}",
     )
     return replace(
@@ -186,7 +194,9 @@ def _standardized(model: StoredModel, person: ParticipantResponses) -> tuple[Res
     space = stored_space(model, person.participant)
     known = stored_standardization(model, person.participant)
     nothing = np.zeros(len(person.run_key), dtype=bool)
-    standardization = fit_standardization(person, space.voxels, unit=known.unit, train=nothing, known=known)
+    standardization = fit_standardization(
+        person, space.voxels, unit=known.unit, scaling=known.scaling, train=nothing, known=known
+    )
     return response_table(person, space.voxels, standardization), standardization
 
 

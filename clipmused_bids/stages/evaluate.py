@@ -23,8 +23,6 @@ from clipmused_bids.evaluation.inference import (
     verdict,
 )
 from clipmused_bids.records import Split
-from clipmused_bids.responses.reliability import noise_ceiling, noise_ceiling_snr
-from clipmused_bids.stages.assemble import fit_standardization, open_responses, response_table, usable_voxels
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decode import decode_participants, decoder_of
 from clipmused_bids.stages.failures import Failures
@@ -32,7 +30,6 @@ from clipmused_bids.stages.illustrate import draw_scores, write_methods
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
 from clipmused_bids.stages.train import train_group
-from clipmused_bids.stages.training_set import row_sets, standardization_unit
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +44,13 @@ def evaluate(
     catalogue: Catalogue,
     split: Split | None,
     *,
+    ceilings: Mapping[str, float],
     device: str,
     failures: Failures,
 ) -> None:
     """Score the decoder; at group level beside baselines that are fitted to the same split.
+
+    ``ceilings`` are the medians of the voxels' noise ceilings by participant, to stand beside the scores.
 
     Raises
     ------
@@ -73,7 +73,6 @@ def evaluate(
                 baselines[other] = _baseline(
                     plan, tree, catalogue, split, other, device=device, failures=failures
                 )
-    ceilings = voxel_ceilings(plan, tree, split)
     metric = "top1" if catalogue.stimuli.single_label else "mAP"
     verdicts = compare(ours, baselines, metric=metric, seed=plan.config.random_seed)
     if plan.config.level == "group":
@@ -122,26 +121,6 @@ def compare(
         rng=np.random.default_rng(seed),
     )
     return [(one, verdict(one, metric=metric, baseline=best)) for one in (over_people, over_stimuli)]
-
-
-def voxel_ceilings(plan: Plan, tree: OutputTree, split: Split) -> dict[str, float]:
-    """Median over voxels of the explainable variance of a single response, by participant.
-
-    Told from repeats of training stimuli; participants without any are left out.
-    """
-    ceilings: dict[str, float] = {}
-    for participant in plan.participants:
-        person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
-        train = np.array([name == "train" for name in row_sets(person, plan, split)])
-        chosen = np.flatnonzero(train)
-        names = [person.stimulus_id[k] for k in chosen]
-        if len(set(names)) == len(names):
-            continue
-        voxels = usable_voxels([person], common_space=False)[0]
-        scaling = fit_standardization(person, voxels, unit=standardization_unit(plan), train=train)
-        values = response_table(person, voxels, scaling).read(chosen)
-        ceilings[participant] = float(np.median(noise_ceiling(noise_ceiling_snr(values, names))))
-    return ceilings
 
 
 def write_scores(

@@ -21,15 +21,17 @@ from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
+from clipmused_bids.stages.ceilings import measure_ceilings
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid, require_one_grid
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
+from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
 
 if TYPE_CHECKING:
-    from clipmused_bids.stages.clip_targets import TargetMaker
+    from clipmused_bids.stages.target_source import TargetSource
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +73,9 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
         device = choose_device(config.device) if _computes(plan) or config.device == "cuda" else "cpu"
         maker = None
         if catalogue is not None and _needs_clip(plan):
-            from clipmused_bids.stages.clip_targets import load_target_maker
+            from clipmused_bids.stages.target_source import load_target_source
 
-            maker = load_target_maker(plan, catalogue, tree, device=device)
+            maker = load_target_source(plan, catalogue, split, tree, device=device)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
@@ -188,9 +190,11 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
         regime=split.regime,
         design="events",
         content=design.content,
+        fitted=planned_fits(plan),
     )
     for warning in found.warnings:
         logger.warning("Split: %s.", warning)
+    require_repeats(plan, split)
     return split
 
 
@@ -220,7 +224,7 @@ def _do(
     tree: OutputTree,
     catalogue: Catalogue | None,
     split: Split | None,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     *,
     device: str,
     failures: Failures,
@@ -231,11 +235,15 @@ def _do(
     if catalogue is not None and {"prepare", "train"} & set(actions):
         store_catalogue(plan, catalogue, tree)
         if maker is not None:
-            from clipmused_bids.stages.clip_targets import prepare_targets
+            from clipmused_bids.stages.target_source import prepare_source
 
-            prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
+            prepare_source(maker, catalogue, _stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
+    ceilings: dict[str, float] = {}
+    # After training: where a decoder of another configuration is refused, its maps stay as they are.
+    if split is not None and {"train", "evaluate"} & set(actions):
+        ceilings = measure_ceilings(plan.without(failures), tree, split, failures=failures)
     if "decode" in actions:
         from clipmused_bids.stages.decode import decode_participants
 
@@ -247,7 +255,7 @@ def _do(
     if "evaluate" in actions and catalogue is not None:
         from clipmused_bids.stages.evaluate import evaluate
 
-        evaluate(plan, tree, catalogue, split, device=device, failures=failures)
+        evaluate(plan, tree, catalogue, split, ceilings=ceilings, device=device, failures=failures)
 
 
 def _stimuli_of(plan: Plan) -> list[str]:
@@ -259,7 +267,7 @@ def _train(
     tree: OutputTree,
     catalogue: Catalogue,
     split: Split,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     *,
     device: str,
     failures: Failures,

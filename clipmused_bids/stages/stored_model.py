@@ -13,10 +13,13 @@ from clipmused_bids.dataset.weights import StoredModel
 from clipmused_bids.methods.base import Method
 from clipmused_bids.methods.registry import restore
 from clipmused_bids.records import TrialData, VoxelSpace
-from clipmused_bids.responses.standardize import UnitStatistics
-from clipmused_bids.stages.assemble import Standardization
+from clipmused_bids.responses.standardize import Scaling, UnitStatistics
+from clipmused_bids.stages.standardized import (
+    Standardization,
+)
 
 Tensors = dict[str, NDArray[Any]]
+_NAMES: Mapping[Scaling, tuple[str, str]] = {"zscore": ("mean", "sd"), "minmax": ("minimum", "range")}
 
 
 def voxel_tensors(data: TrialData) -> Tensors:
@@ -32,13 +35,17 @@ def voxel_tensors(data: TrialData) -> Tensors:
 def standardization_tensors(
     participants: Sequence[str], standardizations: Sequence[Standardization]
 ) -> Tensors:
-    """Means and standard deviations, (n_units, n_voxels) for each participant, units in order of their names."""
+    """Offsets and scales, (n_units, n_voxels) for each participant, units in order of their names.
+
+    Called ``mean`` and ``sd``, or ``minimum`` and ``range``, by what they are.
+    """
     tensors: Tensors = {}
     for participant, one in zip(participants, standardizations, strict=True):
         if one.statistics:
             ordered = [one.statistics[name] for name in sorted(one.statistics)]
-            tensors[f"mean.{participant}"] = np.stack([s.mean for s in ordered])
-            tensors[f"sd.{participant}"] = np.stack([s.sd for s in ordered])
+            offset, scale = _NAMES[one.scaling]
+            tensors[f"{offset}.{participant}"] = np.stack([s.offset for s in ordered])
+            tensors[f"{scale}.{participant}"] = np.stack([s.scale for s in ordered])
             tensors[f"trials.{participant}"] = np.array([s.n_trials for s in ordered], dtype=np.int64)
     return tensors
 
@@ -55,20 +62,23 @@ def stored_space(model: StoredModel, participant: str) -> VoxelSpace:
 
 
 def stored_standardization(model: StoredModel, participant: str) -> Standardization:
-    """Means and standard deviations of the units the decoder was trained on."""
+    """Offsets and scales of the units the decoder was trained on."""
     described = model.config["standardization"]
-    if f"mean.{participant}" not in model.tensors:
-        return Standardization(described["unit"], {})
+    scaling: Scaling = described["scaling"]
+    if described["unit"] == "none":
+        return Standardization("none", scaling, {})
     prefix = f"sub-{participant}"
     sources: Mapping[str, Any] = described["sources"]
     names = sorted(name for name in sources if name == prefix or name.startswith(f"{prefix}_"))
-    rows = zip(
-        names, model.tensors[f"mean.{participant}"], model.tensors[f"sd.{participant}"],
-        model.tensors[f"trials.{participant}"], strict=True,
-    )  # fmt: skip
+    parts = [model.tensors[f"{name}.{participant}"] for name in (*_NAMES[scaling], "trials")]
+    rows = zip(names, *parts, strict=True)
     return Standardization(
         described["unit"],
-        {name: UnitStatistics(mean, sd, sources[name], int(n)) for name, mean, sd, n in rows},
+        scaling,
+        {
+            name: UnitStatistics(offset, scale, sources[name], int(n), scaling)
+            for name, offset, scale, n in rows
+        },
     )
 
 

@@ -28,13 +28,12 @@ from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.clip_targets import TargetMaker
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.portable import without_places
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
+from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def train_group(
     *,
     method: str,
     model_label: str,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     device: str,
 ) -> None:
     """Train one decoder for all participants; methods that know one participant get one decoder each."""
@@ -75,7 +74,7 @@ def train_decoder(
     participant: str | None,
     method: str,
     model_label: str,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     device: str,
 ) -> None:
     """Train one decoder for ``members`` and store it, unless it is stored already.
@@ -103,7 +102,7 @@ def train_decoder(
             whose, "training" if METHODS[method].deep else "fitting", method, training.train.n_trials,
             training.validation.n_trials, len(members), len(training.train.label_names),
         )  # fmt: skip
-        portable = build_hyperparameters(without_places(as_tables(plan.hyperparameters)))
+        portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         history = fitted.fit(training.train, training.validation, report=_log_epoch)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
@@ -125,16 +124,18 @@ def train_decoder(
 
 
 def decoder_request(
-    plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetMaker | None
+    plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetSource | None
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
-    hyperparameters = without_places(as_tables(plan.hyperparameters))
+    hyperparameters = stored_hyperparameters(plan, maker)
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
         {"targets", "model", "training"} if METHODS[method].deep else set()
     )
     inputs = as_tables(plan.config.inputs)
-    for name in ("derivatives", "betas", "stimuli_dirs", "labels", "captions", "mask"):
+    for name in (
+        "derivatives", "betas", "stimuli_dirs", "stimulus_map", "labels", "captions", "targets", "movie", "mask",
+    ):  # fmt: skip
         # Places differ between machines; what they held is compared by hashes and names.
         inputs.pop(name, None)
     inputs.pop("atlas", None)
@@ -156,9 +157,7 @@ def decoder_request(
         "common_space": plan.common_space,
         "tasks": sorted({run.task for run in plan.runs}),
         "runs": sorted(run.key for run in plan.runs if run.participant in members),
-        "clip": None
-        if maker is None
-        else {"model": maker.clip.name, "weights_sha256": maker.clip.weights_hash},
+        "clip": None if maker is None else source_identity(maker),
         "split": {"rule": split.rule, "regime": split.regime, "hash": split_hash(split)},
         "random_seed": plan.config.random_seed,
         "version": __version__,
@@ -226,15 +225,17 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
         "atlas_images": list(training.atlas_images),
         "standardization": {
             "unit": standardization_unit(plan),
+            "scaling": plan.hyperparameters.responses.scaling,
             "sources": {
                 name: statistics.source
                 for one in training.standardizations
                 for name, statistics in one.statistics.items()
             },
         },
+        "voxel_choice": training.voxel_choice,
         "guidance": {
             "high": targets.high_source if targets is not None else "none",
-            "low": "images" if targets is not None and targets.low is not None else "off",
+            "low": targets.low_source if targets is not None and targets.low is not None else "off",
         },
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,26 +22,28 @@ from clipmused_bids.records import (
     ResponseTable,
     SetName,
     Split,
-    Targets,
     TrialData,
     VoxelSpace,
 )
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
-    Standardization,
-    fit_standardization,
     open_responses,
-    response_table,
-    staged,
     trial_data,
     usable_voxels,
 )
 from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.clip_targets import TargetMaker, load_targets
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
 from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.standardized import (
+    Standardization,
+    fit_standardization,
+    response_table,
+    staged,
+)
+from clipmused_bids.stages.target_source import TargetSource, guiding_targets
+from clipmused_bids.stages.voxel_choice import VoxelChoice, choose_voxels
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +61,14 @@ class TrainingSet:
         One for each participant.
     atlas_images : tuple of str
         File names of the label images that the regions were read from.
+    voxel_choice : mapping or None
+        How the voxels were chosen; None where all are read.
     """
 
     train: TrialData
     validation: TrialData
     standardizations: tuple[Standardization, ...]
+    voxel_choice: Mapping[str, Any] | None
     atlas_images: tuple[str, ...] = ()
 
 
@@ -75,7 +80,7 @@ def training_set(
     *,
     members: Sequence[str],
     method: str,
-    maker: TargetMaker | None,
+    maker: TargetSource | None,
     scratch: ExitStack,
 ) -> TrainingSet:
     """Open responses and lay out training and validation trials; test responses are never among them."""
@@ -83,14 +88,29 @@ def training_set(
     voxels = usable_voxels(people, common_space=plan.common_space)
     sets = [row_sets(person, plan, split) for person in people]
     names = np.array([name for person in sets for name in person])
-    standardizations = _standardize(people, voxels, sets, unit=standardization_unit(plan))
+    standardizations = [
+        participant_standardization(plan, person, own, split)
+        for person, own in zip(people, voxels, strict=True)
+    ]
+    _say_transductive(standardizations)
+    tables = [
+        response_table(person, own, scaling)
+        for person, own, scaling in zip(people, voxels, standardizations, strict=True)
+    ]
+    choice = _voxel_choice(plan, people, tables, sets)
+    if choice is not None:
+        voxels = tuple(own[kept] for own, kept in zip(voxels, choice.kept, strict=True))
+        tables = [table.of_voxels(kept) for table, kept in zip(tables, choice.kept, strict=True)]
+        standardizations = [
+            scaling.of_voxels(kept) for scaling, kept in zip(standardizations, choice.kept, strict=True)
+        ]
     stimuli = tuple(name for person in people for name in person.stimulus_id)
     label_names = training_labels(plan, catalogue, split)
     labels = catalogue.labels_of(stimuli, names=label_names)
     _require_labelled(labels, names)
     data = trial_data(
         people,
-        _tables(people, voxels, standardizations, work_dir=plan.config.work_dir, scratch=scratch),
+        _gathered(people, tables, work_dir=plan.config.work_dir, scratch=scratch),
         [
             VoxelSpace(person.grid, own, np.full(len(own), -1), ())
             for person, own in zip(people, voxels, strict=True)
@@ -99,7 +119,7 @@ def training_set(
         labels=labels,
         label_names=label_names,
         single_label=catalogue.stimuli.single_label,
-        targets=_targets(maker, catalogue, stimuli, names),
+        targets=guiding_targets(maker, catalogue, stimuli, names.tolist()),
         group_by="stimulus" if "unseen stimuli" in split.regime else "run",
     )
     known = _known(labels)
@@ -112,7 +132,8 @@ def training_set(
         regions = voxel_spaces(train, atlas)
         images = tuple(sorted({path.name for path in label_images(atlas, train)}))
         train, validation = replace(train, spaces=regions), replace(validation, spaces=regions)
-    return TrainingSet(train, validation, standardizations, images)
+    chosen = None if choice is None else choice.config
+    return TrainingSet(train, validation, tuple(standardizations), chosen, images)
 
 
 def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str, ...]:
@@ -163,62 +184,65 @@ def standardization_unit(plan: Plan) -> str:
     return "session" if plan.kind == "betas" else "run"
 
 
-def _standardize(
-    people: Sequence[ParticipantResponses],
-    voxels: Sequence[IntArray],
-    sets: Sequence[Sequence[SetName]],
-    *,
-    unit: str,
-) -> tuple[Standardization, ...]:
-    return tuple(
-        fit_standardization(person, own, unit=unit, train=np.array([name == "train" for name in names]))
-        for person, own, names in zip(people, voxels, sets, strict=True)
+def participant_standardization(
+    plan: Plan, person: ParticipantResponses, voxels: IntArray, split: Split
+) -> Standardization:
+    """Standardise one participant's voxels as the configuration says, by training trials of the split."""
+    return fit_standardization(
+        person,
+        voxels,
+        unit=standardization_unit(plan),
+        scaling=plan.hyperparameters.responses.scaling,
+        train=np.array([name == "train" for name in row_sets(person, plan, split)]),
     )
 
 
-def _tables(
+def _say_transductive(standardizations: Sequence[Standardization]) -> None:
+    units = [one for scaling in standardizations for one in scaling.statistics.values()]
+    n_transductive = sum(one.source == "transductive" for one in units)
+    if n_transductive:
+        logger.info(
+            "Standardisation within %ss: %d of %d have too few training trials and are described by all their "
+            "trials, without labels (transductive).",
+            standardizations[0].unit, n_transductive, len(units),
+        )  # fmt: skip
+
+
+def _voxel_choice(
+    plan: Plan,
     people: Sequence[ParticipantResponses],
-    voxels: Sequence[IntArray],
-    standardizations: Sequence[Standardization],
+    tables: Sequence[ResponseTable],
+    sets: Sequence[Sequence[SetName]],
+) -> VoxelChoice | None:
+    n_voxels = plan.hyperparameters.responses.reliable_voxels
+    if n_voxels == 0:
+        return None
+    return choose_voxels(
+        tables,
+        [person.stimulus_id for person in people],
+        sets,
+        participants=[person.participant for person in people],
+        n_voxels=n_voxels,
+        common_space=plan.common_space,
+        seed=plan.config.random_seed,
+    )
+
+
+def _gathered(
+    people: Sequence[ParticipantResponses],
+    tables: Sequence[ResponseTable],
     *,
     work_dir: Path | None,
     scratch: ExitStack,
 ) -> list[ResponseTable]:
     """Rows of each participant; gathered on the fast disk where there is one."""
-    tables = [
-        response_table(person, own, scaling)
-        for person, own, scaling in zip(people, voxels, standardizations, strict=True)
-    ]
     if work_dir is None:
-        return tables
+        return list(tables)
     folder = Path(scratch.enter_context(_scratch_folder(work_dir)))
     return [
         staged(table, folder / f"{person.participant}.npy")
         for person, table in zip(people, tables, strict=True)
     ]
-
-
-def _targets(
-    maker: TargetMaker | None, catalogue: Catalogue, stimuli: Sequence[str], names: Any
-) -> Targets | None:
-    """Targets of training and validation stimuli only: what is not loaded cannot leak."""
-    if maker is None:
-        return None
-    seen = sorted(
-        {stimulus for stimulus, name in zip(stimuli, names, strict=True) if name in {"train", "val"}}
-    )
-    targets = load_targets(maker, catalogue, seen)
-    logger.info("Guidance: high level from %s; low level %s.", targets.high_source,
-                _low_coverage(targets))  # fmt: skip
-    return targets
-
-
-def _low_coverage(targets: Targets) -> str:
-    """Say of how many stimuli the low level is known."""
-    if targets.low is None:
-        return "off (no images)"
-    known = int(targets.low.any(axis=1).sum())
-    return "from the images" if known == len(targets.low) else f"from {known} of {len(targets.low)} images"
 
 
 def _require_everyone_trains(data: TrialData, train: BoolArray) -> None:

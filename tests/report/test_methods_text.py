@@ -27,7 +27,12 @@ def facts(**changes: Any) -> MethodsFacts:
         "split": {"rule": "runs", "regime": "unseen trials of seen stimuli"},
         "guidance": {"high": "text", "low": "off"},
         "hyperparameters": PAPER,
-        "standardization": {"unit": "run", "sources": {"r1": "training", "r2": "transductive"}},
+        "standardization": {
+            "unit": "run",
+            "scaling": "zscore",
+            "sources": {"r1": "training", "r2": "transductive"},
+        },
+        "voxel_choice": None,
     }
     responses = {"hrf": "glover", "high_pass": 0.0078125, "lag": 5.0, "window": 0.0, "smoothing_fwhm": 0.0}
     responses |= changes.pop("responses", {})
@@ -57,6 +62,28 @@ def test_a_linear_method_cites_no_clip() -> None:
     text = methods_text(facts(method="ridge"))
     assert "Radford" not in text
     assert "method ridge" in text
+
+
+@pytest.mark.parametrize(
+    ("unit", "scaling", "words"),
+    [
+        ("session", "zscore", "Voxels were z-scored within each session"),
+        ("run", "minmax", "Voxels were scaled from 0 (minimum) to 1 (maximum) within each run"),
+        ("none", "zscore", "Responses were not standardised."),
+    ],
+)
+def test_scaling_and_choice_of_voxels_are_said(unit: str, scaling: str, words: str) -> None:
+    changes = {"standardization": {"unit": unit, "scaling": scaling, "sources": {}}}
+    assert words in methods_text(facts(**changes))
+    assert "were kept" not in methods_text(facts(**changes))
+    choice = {
+        "criterion": "split-half reliability",
+        "n_voxels": {"01": 200, "02": 150},
+        "threshold": {"01": 0.334, "02": 0.289},
+    }
+    text = methods_text(facts(**changes, voxel_choice=choice))
+    assert "the 150 to 200 voxels with the most reliable responses to repeated training stimuli" in text
+    assert "(split-half reliability, at least 0.29)" in text
 
 
 def test_additions_to_the_paper_are_named_and_only_those() -> None:

@@ -169,7 +169,7 @@ def accuracy(haxby, kind, options):
         found = estimate(bold, trials, kind, options=options, repetition_time=haxby.repetition_time)
         assert len(found.kept) == 8
         unit = unit_statistics([found.values], ["run"], train=[np.zeros(8, bool)])["run"]
-        responses.append(standardize(found.values, mean=unit.mean, sd=unit.sd))
+        responses.append(standardize(found.values, offset=unit.offset, scale=unit.scale))
         names += list(trials.condition)
         runs += [run] * 8
     model = LogisticRegression(max_iter=2000)

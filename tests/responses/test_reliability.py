@@ -5,7 +5,14 @@ import pytest
 from scipy.stats import pearsonr
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.responses.reliability import noise_ceiling, noise_ceiling_snr, split_half_reliability
+from clipmused_bids.records import ResponseTable
+from clipmused_bids.responses.reliability import (
+    noise_ceiling,
+    noise_ceiling_snr,
+    over_voxels,
+    repeats,
+    split_half_reliability,
+)
 
 TRUE_SNR = np.array([0.0, 0.3, 1.0, 2.0])
 
@@ -73,3 +80,32 @@ def test_without_repeats_there_is_no_ceiling():
         noise_ceiling_snr(np.ones((3, 2)), list("abc"))
     with pytest.raises(DataError, match="2 stimuli were shown more than once; split halves need at least 3"):
         split_half_reliability(np.ones((4, 2)), list("aabb"), generator=np.random.default_rng(0))
+
+
+def test_stimuli_shown_once_are_not_repeats():
+    assert [rows.tolist() for rows in repeats(list("abcbxba"))] == [[0, 6], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("n_values", [1, 70, 10_000])
+def test_groups_of_voxels_are_measured_as_all_at_once(tmp_path, n_values):
+    """Two blocks with the voxels at other columns, standardised apart; never more than asked for in memory."""
+    values, stimulus, _ = simulate(40, [2], snr=np.linspace(0, 2, 11))
+    np.save(tmp_path / "first.npy", np.pad(values[:30], ((0, 0), (3, 2))))
+    blocks = (np.load(tmp_path / "first.npy", mmap_mode="r"), values[30:])
+    means = (np.full(11, 2.0, np.float32), np.full(11, 3.0, np.float32))
+    sds = (np.full(11, 4.0, np.float32), np.full(11, 5.0, np.float32))
+    table = ResponseTable(blocks, (np.arange(3, 14), np.arange(11)), means, sds)
+    rows = np.arange(1, 80)
+    names = [stimulus[k] for k in rows]
+    sizes = []
+
+    def measure(group):
+        sizes.append(group.size)
+        halves = split_half_reliability(group, names, generator=np.random.default_rng(5))
+        return np.stack([noise_ceiling_snr(group, names), halves])
+
+    found = over_voxels(measure, table, rows, n_values=n_values)
+    assert max(sizes) <= max(n_values, len(rows))
+    scaled = np.concatenate([(values[:30] - 2) / 4, (values[30:] - 3) / 5])
+    np.testing.assert_allclose(found, measure(scaled[rows]), rtol=1e-4, atol=1e-6)
+    assert found.shape == (2, 11)

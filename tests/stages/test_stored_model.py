@@ -12,10 +12,15 @@ from clipmused_bids.errors import CannotCreateError, DataError
 from clipmused_bids.records import Split, VoxelSpace
 from clipmused_bids.responses.standardize import UnitStatistics
 from clipmused_bids.stages import train
-from clipmused_bids.stages.assemble import Standardization, open_responses
+from clipmused_bids.stages.assemble import (
+    open_responses,
+)
 from clipmused_bids.stages.decode import decoder_of, predict
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.splitting import own_split_file
+from clipmused_bids.stages.standardized import (
+    Standardization,
+)
 from clipmused_bids.stages.stored_model import (
     standardization_tensors,
     stored_space,
@@ -83,15 +88,30 @@ def test_statistics_come_back_by_unit_and_by_person(study: World) -> None:
             one = found.statistics[run.key]
             values = study.values[run.key][:10]
             assert (one.source, one.n_trials) == ("training", 10)
-            np.testing.assert_allclose(one.mean, values.mean(axis=0), rtol=1e-5)
-            np.testing.assert_allclose(one.sd, values.std(axis=0), rtol=1e-5)
+            np.testing.assert_allclose(one.offset, values.mean(axis=0), rtol=1e-5)
+            np.testing.assert_allclose(one.scale, values.std(axis=0), rtol=1e-5)
+
+
+def test_a_range_is_stored_under_its_own_names(study: World) -> None:
+    responses = {"responses": {"standardize": "participant", "scaling": "minmax"}}
+    fit(study, study.plan(hyperparameters=responses), study.split(SETS))
+    model = load_model(study.tree.model_folder("m"), participant=None)
+    for participant in ("01", "12", "1"):
+        runs = [run for run in study.runs if run.participant == participant]
+        values = np.concatenate([study.values[run.key][:10] for run in runs])
+        np.testing.assert_allclose(model.tensors[f"minimum.{participant}"], [values.min(axis=0)], rtol=1e-6)
+        np.testing.assert_allclose(model.tensors[f"range.{participant}"], [np.ptp(values, axis=0)], rtol=1e-5)
+        one = stored_standardization(model, participant).statistics[f"sub-{participant}"]
+        np.testing.assert_array_equal(one.offset, model.tensors[f"minimum.{participant}"][0])
+        assert (one.scaling, one.source, one.n_trials) == ("minmax", "training", 20)
+    assert not [name for name in model.tensors if name.startswith(("mean.", "sd."))]
 
 
 def test_no_statistics_are_stored_where_none_are_wanted(study: World) -> None:
-    assert standardization_tensors(["01"], [Standardization("none", {})]) == {}
+    assert standardization_tensors(["01"], [Standardization("none", "zscore", {})]) == {}
     fit(study, study.plan(hyperparameters={"responses": {"standardize": "none"}}), study.split(SETS))
     model = load_model(study.tree.model_folder("m"), participant=None)
-    assert stored_standardization(model, "01") == Standardization("none", {})
+    assert stored_standardization(model, "01") == Standardization("none", "zscore", {})
 
 
 def test_statistics_lie_in_the_order_of_their_names() -> None:
@@ -99,7 +119,7 @@ def test_statistics_lie_in_the_order_of_their_names() -> None:
         name: UnitStatistics(np.full(2, k, np.float32), np.full(2, k + 0.5, np.float32), "training", 10 + k)
         for k, name in ((3, "sub-1_run-3"), (1, "sub-1_run-1"), (2, "sub-1_run-2"))
     }
-    tensors = standardization_tensors(["1"], [Standardization("run", by_name)])
+    tensors = standardization_tensors(["1"], [Standardization("run", "zscore", by_name)])
     assert tensors["mean.1"][:, 0].tolist() == [1, 2, 3]
     assert tensors["sd.1"][:, 0].tolist() == [1.5, 2.5, 3.5]
     assert tensors["trials.1"].tolist() == [11, 12, 13]
