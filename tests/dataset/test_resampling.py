@@ -54,7 +54,7 @@ def test_series_at_the_masks_voxels_are_nilearns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type
 ) -> None:
     # Two volumes a block, so that blocks and their rest are met.
-    monkeypatch.setattr(nifti_stream, "_CHUNK_BYTES", 2 * 210 * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(nifti_stream, "CHUNK_BYTES", 2 * 210 * np.dtype(dtype).itemsize)
     rng = np.random.default_rng(0)
     values = rng.normal(100, 10, size=(*SOURCE.shape, 5)).astype(dtype)
     path = save(tmp_path / "x.nii.gz", values, SOURCE)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.records import BetaRows, Grid, Run
+from clipmused_bids.dataset.images import read_bold
+from clipmused_bids.records import BetaRows, Grid, Run, RunResponses, Trials
 from clipmused_bids.stages.betas import (
     betas_settings,
     responses_of_image,
@@ -38,12 +39,16 @@ def table(run: Run, text: str) -> Run:
     return with_trial_table(run)
 
 
+def responses_of(run: Run, trials: Trials) -> RunResponses:
+    return responses_of_image(run, read_bold(run, MASK, GRID), trials)
+
+
 def test_without_a_table_volumes_are_trials_in_order(run: Run) -> None:
     assert with_trial_table(run) == run
-    found = responses_of_image(run, make_trials("abc"), grid=GRID, mask=MASK)
+    found = responses_of(run, make_trials("abc"))
     np.testing.assert_array_equal(found.values, VALUES[:, MASK])
     with pytest.raises(DataError, match="run-1: 3 volumes of responses for 4 trials") as error:
-        responses_of_image(run, make_trials("abcd"), grid=GRID, mask=MASK)
+        responses_of(run, make_trials("abcd"))
     assert "_trials.tsv" in str(error.value.hint)
 
 
@@ -51,13 +56,13 @@ def test_a_table_joins_and_what_is_left_is_said(run: Run, caplog: pytest.LogCapt
     joined = table(run, "onset\n12\n99\n0\n")
     assert joined.sources["trial_table"] == "bids:d:sub-01/func/sub-01_task-x_run-1_desc-lss_trials.tsv"
     with caplog.at_level(logging.WARNING):
-        found = responses_of_image(joined, make_trials("abcd"), grid=GRID, mask=MASK)
+        found = responses_of(joined, make_trials("abcd"))
     np.testing.assert_array_equal(found.values, VALUES[[2, 0]][:, MASK])
     assert found.kept.tolist() == [0, 3]
     assert found.dropped == {"without a volume": 2}
     assert "run-1: 1 of 3 volumes have no event, 2 of 4 trials have no volume" in caplog.text
     with pytest.raises(DataError, match=r"sub-01 task-x run-1: .*has 1 rows for 3 volumes"):
-        responses_of_image(table(run, "onset\n0\n"), make_trials("abc"), grid=GRID, mask=MASK)
+        responses_of(table(run, "onset\n0\n"), make_trials("abc"))
 
 
 def test_the_sidecar_states_unit_and_scale(run: Run) -> None:
@@ -65,7 +70,7 @@ def test_the_sidecar_states_unit_and_scale(run: Run) -> None:
     scaled = make_run(
         image=run.image, image_kind="betas", metadata={"Scale": 300, "Units": "percent signal change"}
     )
-    found = responses_of_image(scaled, make_trials("abc"), grid=GRID, mask=MASK)
+    found = responses_of(scaled, make_trials("abc"))
     assert found.unit == "percent signal change"
     np.testing.assert_allclose(found.values, VALUES[:, MASK] / 300, rtol=1e-6)
     for bad in (0, -1, "300", True, float("inf")):

@@ -116,4 +116,3 @@ def test_a_stored_decoder_needs_no_more_targets(study: World) -> None:
     assert load(study, stored) is None
     with pytest.raises(UsageError, match="targets:features"):
         load(study, plan)
-    assert load_target_source(plan, None, None, study.tree, device="cpu") is None
