@@ -55,7 +55,8 @@ def test_what_the_tree_says_about_itself(tmp_path: Path, bids_dir: Path) -> None
         "DatasetLinks": {"raw": "../../raw", "fmriprep": "../../prep"},
     }
     assert (out / "participants.tsv").read_bytes() == PARTICIPANTS
-    lines = "*.html figures models group_* split.* *_predictions.* *_metrics.* *_responses.* *_embeddings.* *_statmap.*"
+    kinds = ("predictions", "metrics", "responses", "embeddings", "statmap", "trials")
+    lines = " ".join(["*.html figures models group_* split.*", *(f"*_{kind}.*" for kind in kinds)])
     assert (out / ".bidsignore").read_text() == lines.replace(" ", "\n") + "\n"
     rows = (out / "descriptions.tsv").read_text().splitlines()
     assert rows[0] == "desc_id\tdescription"
@@ -63,6 +64,7 @@ def test_what_the_tree_says_about_itself(tmp_path: Path, bids_dir: Path) -> None
         "desc-lss",
         "desc-window",
         "desc-betas",
+        "desc-brain",
         "desc-noiseceiling",
         "desc-reliability",
     ]

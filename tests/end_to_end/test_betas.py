@@ -115,6 +115,31 @@ def test_a_set_column_makes_the_split(command: Command, tmp_path: Path) -> None:
     assert not (split.loc[~test, "set"] == "test").any()
 
 
+def test_a_new_session_without_names_is_decoded(command: Command, tmp_path: Path) -> None:
+    manifest = nsd_shaped.write_study(tmp_path / "data", "h5")
+    (tmp_path / "bids").mkdir()
+    header, *lines = manifest.read_text().splitlines()
+    old = [line for line in lines if "\tses-nsd03\t" not in line]
+    manifest.write_text("\n".join([header, *old]) + "\n")
+    assert command(*words(tmp_path, manifest, "--train")).returncode == 0
+    new = tmp_path / "data" / "new.tsv"
+    kept = [
+        [*line.split("\t")[:4], line.split("\t")[5]] for line in [header, *lines] if line not in old
+    ]  # without stimulus_id
+    new.write_text("\n".join("\t".join(cells) for cells in kept) + "\n")
+    done = command(
+        tmp_path / "bids", tmp_path / "out", "participant", "--decode", "--model-label", "ridge", "--betas", new,
+        "--mask", tmp_path / "data" / "sub-{participant}_mask.nii.gz",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = tables(tmp_path / "out", "sub-*/ses-nsd03/func/*_desc-ridge_predictions.tsv")
+    assert len(table) == 80
+    assert set(table["set"]) == {"new"}
+    assert table["stimulus_id"].isna().all()
+    for file in (tmp_path / "out").rglob("*"):
+        assert not file.is_file() or str(tmp_path).encode() not in file.read_bytes(), file
+
+
 def test_a_manifest_goes_with_nothing_that_it_replaces(command: Command, tmp_path: Path) -> None:
     manifest = nsd_shaped.write_study(tmp_path / "data", "npy")
     (tmp_path / "bids").mkdir()

@@ -8,8 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from clipmused_bids.errors import DataError
 from clipmused_bids.dataset.images import read_bold
+from clipmused_bids.errors import DataError
 from clipmused_bids.records import BetaRows, Grid, Run, RunResponses, Trials
 from clipmused_bids.stages.betas import (
     betas_settings,
