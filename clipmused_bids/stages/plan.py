@@ -17,7 +17,7 @@ from clipmused_bids.dataset.participants import list_participants, participants_
 from clipmused_bids.dataset.spaces import is_common_space
 from clipmused_bids.errors import ClipMusedError, DataError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.records import Run, Trials
-from clipmused_bids.responses.estimate import choose_kind, default_lag
+from clipmused_bids.responses.estimate import check_options, choose_kind, default_lag
 from clipmused_bids.stages.failures import Failures
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,9 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         event_runs=tuple(run for run in event_runs if run.key in trials),
         kind=kind,
         common_space=_in_common_space(config, runs),
-        hyperparameters=_with_lag(config.hyperparameters(default_preset=preset), trials[runs[0].key]),
+        hyperparameters=_settled(
+            config.hyperparameters(default_preset=preset), kind=kind, trials=trials[runs[0].key]
+        ),
         preset=preset,
     )
 
@@ -244,9 +246,12 @@ def _response_kind(
     return kind
 
 
-def _with_lag(hyperparameters: Hyperparameters, trials: Trials) -> Hyperparameters:
-    """Settle the lag where none was asked for, so that what is stored says it."""
+def _settled(
+    hyperparameters: Hyperparameters, *, kind: Literal["lss", "lsa", "window", "betas"], trials: Trials
+) -> Hyperparameters:
+    """Settle the lag where none was asked for, so that what is stored says it; refuse what the kind has not."""
     responses = hyperparameters.responses
+    check_options(kind, responses)
     lag = default_lag(trials) if responses.lag is None else responses.lag
     return replace(hyperparameters, responses=replace(responses, lag=lag))
 
