@@ -111,15 +111,19 @@ def model_with_our_coefficients(bold, trials, confounds, i):
 
 
 def timed(function, *arguments, calls):
-    """Results of some calls, and their median seconds by the clock and of the processor, after one untimed call."""
+    """Results of different calls, and the median seconds (clock, processor) of all, after one untimed call."""
     function(*arguments, calls[0])
-    results, clock, processor = [], [], []
+    results, clock, processor = {}, [], []
     for call in calls:
+        results.pop(call, None)  # as one run's responses make room for the next one's
         start, start_processor = time.perf_counter(), time.process_time()
-        results.append(function(*arguments, call))
+        results[call] = function(*arguments, call)
         clock.append(time.perf_counter() - start)
         processor.append(time.process_time() - start_processor)
-    return results, {"seconds": statistics.median(clock), "cpu_seconds": statistics.median(processor)}
+    return list(results.values()), {
+        "seconds": statistics.median(clock),
+        "cpu_seconds": statistics.median(processor),
+    }
 
 
 def compared(values, reference):
@@ -133,7 +137,7 @@ def measure(noise, args, bold, trials, confounds):
     chosen = list(range(min(args.timed, args.trials)))
     image = nibabel.Nifti1Image(np.ascontiguousarray(bold.T)[:, None, None, :], np.eye(4))
     mask = nibabel.Nifti1Image(np.ones(image.shape[:3], np.uint8), np.eye(4))
-    (values, *_), own = timed(ours, bold, trials, confounds, calls=[noise] * args.repeats)
+    (values,), own = timed(ours, bold, trials, confounds, calls=[noise] * args.repeats)
     rows = [{"noise": noise, "name": "closed form", "trials_timed": args.trials, **own, "ratio": 1.0}]
     for name, function, data in (
         ("nilearn run_glm per trial", array_model, bold),

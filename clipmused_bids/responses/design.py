@@ -263,7 +263,9 @@ def _check_hrf(hrf: str) -> None:
 def _event_regressors(trials: Trials, kept: IntArray, *, hrf: str, times: FloatArray) -> NDArray[np.float64]:
     single = hrf.split(" + ", maxsplit=1)[0]
     late = np.setdiff1d(np.arange(trials.n_trials), kept)
-    columns = [summed_regressors(trials.onset[late], trials.duration[late], hrf=single, times=times)]
+    columns = [np.empty((len(times), 0))]
+    if len(late):
+        columns.append(summed_regressors(trials.onset[late], trials.duration[late], hrf=single, times=times))
     if hrf != single:
         columns.append(summed_regressors(trials.onset, trials.duration, hrf=hrf, times=times)[:, 1:])
     kinds = np.array(trials.nuisance_kind, dtype=object)

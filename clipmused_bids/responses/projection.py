@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from clipmused_bids.errors import DesignError
 from clipmused_bids.records import FloatArray, IntArray
 
 VOXEL_BLOCK = 4096  # the block and its products fit the cache
+LEVEL_EVERY = 8  # scans of which one enters the level
 SCANS_AT_ONCE = 100  # products that are summed at a time, so that float32 sums keep 1e-6
 
 
@@ -86,8 +88,8 @@ def centred_blocks(
 ) -> Iterator[tuple[slice, FloatArray]]:
     """Yield the kept scans of a few thousand voxels at a time as deviations from a level, which is one more row.
 
-    The level is the mean to within rounding. A sum over scans in single precision is exact to rounding of the
-    deviations then, not of a mean fifty times as large.
+    The level is the mean of some scans; any would do. A sum over scans in single precision is exact to rounding of
+    the deviations then, not of a mean fifty times as large.
 
     Parameters
     ----------
@@ -107,12 +109,10 @@ def centred_blocks(
     width = min(voxel_block, bold.shape[1])
     block = np.empty((len(sample_mask) + 1, width), dtype=_precision(bold))
     for here in _slices(bold.shape[1], voxel_block):
-        part = block[:, : here.stop - here.start]
-        scans, level = part[:-1], part[-1]
+        scans, part = bold[rows, here], block[:, : here.stop - here.start]
         with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
-            scans[:] = bold[rows, here]
-            scans.mean(axis=0, out=level)
-            np.subtract(scans, level, out=scans)
+            scans[::LEVEL_EVERY].mean(axis=0, dtype=block.dtype, out=part[-1])
+            np.subtract(scans, part[-1], out=part[:-1], casting="same_kind")
         yield here, part
 
 
@@ -196,14 +196,13 @@ def weigh_groups(
 
 
 def product(weights: FloatArray, block: FloatArray, *, out: FloatArray) -> None:
-    """Write ``weights @ block`` to ``out``, summed over a hundred rows of the block at a time."""
-    n_rows = len(block)
-    at_once = -(-n_rows // -(-n_rows // SCANS_AT_ONCE))
+    """Write ``weights @ block`` to ``out``, summed over a hundred scans at a time; the last row is the level."""
+    n_parts = max(1, -(-(len(block) - 1) // SCANS_AT_ONCE))
+    bounds = np.linspace(0, len(block), n_parts + 1).astype(int)
     with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
-        np.matmul(weights[:, :at_once], block[:at_once], out=out)
-        for start in range(at_once, n_rows, at_once):
-            rows = slice(start, start + at_once)
-            out += weights[:, rows] @ block[rows]
+        np.matmul(weights[:, : bounds[1]], block[: bounds[1]], out=out)
+        for start, stop in pairwise(bounds[1:]):
+            out += weights[:, start:stop] @ block[start:stop]
 
 
 def _precision(bold: FloatArray) -> type[np.floating[Any]]:
