@@ -28,7 +28,7 @@ class ResponseOptions:
     kind : {"auto", "lss", "lsa", "window", "betas"}
     noise : {"ols", "ar1"}
         For ``lss`` and ``lsa``: white noise, or autocorrelated noise of first order, estimated for each voxel and
-        rounded to hundredths as nilearn does.
+        cut to hundredths as nilearn does.
     others : {"together", "by-condition"}
         For ``lss``: all other trials are one regressor, or those of each condition are one.
     hrf : str

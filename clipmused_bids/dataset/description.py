@@ -31,6 +31,7 @@ IGNORED = (
 
 _RESPONSE_KINDS = {
     "desc-lss": "Response to each trial by least squares - separate: one model for each trial",
+    "desc-lsa": "Response to each trial by least squares - all: one model with a regressor for each trial",
     "desc-window": "Response to each trial as the mean signal in a window after its onset",
     "desc-betas": "Response to each trial as estimated by other software and read from a derivative",
     "desc-brain": "Voxels that exported responses were estimated in",

@@ -53,7 +53,7 @@ def methods_text(facts: MethodsFacts) -> str:
     """Write what was done, in sentences for a methods section, with the works to cite, as Markdown."""
     sentences = [_data(facts), _responses(facts), _split(facts), _decoder(facts), _scores(facts)]
     cited = ["bids", "nilearn", "scikit-learn"]
-    if facts.response_kind == "lss":
+    if facts.response_kind in {"lss", "lsa"}:
         cited.append("lss")
     if facts.config["method"] == "clip-mused":
         cited += ["clip-mused", "clip"] + ([] if _features_from_file(facts) else ["open_clip"])
@@ -74,19 +74,14 @@ def _data(facts: MethodsFacts) -> str:
 
 
 def _responses(facts: MethodsFacts) -> str:
-    options = facts.responses
     how = {
-        "lss": "One response was estimated for each trial by least squares - separate, in closed form "
-        f"(haemodynamic response: {options['hrf']}; cosine drift with a cut-off of {options['high_pass']:.4g} Hz "
-        "where the confounds brought none), in percent signal change.",
-        "window": "One response was taken for each trial as the mean signal from "
-        f"{options['lag']:g} s after its onset over "
-        f"{'its duration' if options['window'] == 0 else format(options['window'], 'g') + ' s'}, after removing "
-        "a linear trend and what confounds there were, in percent signal change.",
-        "betas": "One response image for each trial was read from a derivative.",
-    }[facts.response_kind]
-    if options["smoothing_fwhm"] > 0:
-        width = f"{options['smoothing_fwhm']:g} mm"
+        "lss": _least_squares,
+        "lsa": _least_squares,
+        "window": _window,
+        "betas": _betas,
+    }[facts.response_kind](facts)
+    if facts.responses["smoothing_fwhm"] > 0:
+        width = f"{facts.responses['smoothing_fwhm']:g} mm"
         how += f" Images were smoothed with a Gaussian kernel of {width} (full width at half maximum)."
     scaling = facts.config["standardization"]
     if scaling["unit"] == "none":
@@ -115,6 +110,40 @@ def _choice(facts: MethodsFacts) -> str:
         f" Of each participant, the {number} voxels with the most reliable responses to repeated training stimuli "
         f"were kept ({choice['criterion']}, at least {lowest:.2f})."
     )
+
+
+def _least_squares(facts: MethodsFacts) -> str:
+    options = facts.responses
+    model = {
+        "lss": "least squares - separate, in closed form",
+        "lsa": "least squares - all (one model with a regressor for each trial)",
+    }[facts.response_kind]
+    if facts.response_kind == "lss" and options["others"] == "by-condition":
+        model += ", with one regressor for the other trials of each condition"
+    noise = {
+        "ols": "",
+        "ar1": " Data and design were prewhitened by a first-order autoregressive model of the noise, with one "
+        "coefficient for each voxel and run, in hundredths.",
+    }[options["noise"]]
+    return (
+        f"One response was estimated for each trial by {model} (haemodynamic response: {options['hrf']}; cosine "
+        f"drift with a cut-off of {options['high_pass']:.4g} Hz where the confounds brought none), in percent "
+        f"signal change.{noise}"
+    )
+
+
+def _window(facts: MethodsFacts) -> str:
+    options = facts.responses
+    return (
+        "One response was taken for each trial as the mean signal from "
+        f"{options['lag']:g} s after its onset over "
+        f"{'its duration' if options['window'] == 0 else format(options['window'], 'g') + ' s'}, after removing "
+        "a linear trend and what confounds there were, in percent signal change."
+    )
+
+
+def _betas(_: MethodsFacts) -> str:
+    return "One response image for each trial was read from a derivative."
 
 
 def _split(facts: MethodsFacts) -> str:

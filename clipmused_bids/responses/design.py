@@ -12,8 +12,8 @@ from clipmused_bids.config import HRF_MODELS
 from clipmused_bids.errors import DesignError, UsageError
 from clipmused_bids.records import FloatArray, IntArray, Trials
 from clipmused_bids.responses.projection import orthonormal_basis, remove_subspace
+from clipmused_bids.responses.regressors import EARLIEST_ONSET, summed_regressors, trial_regressors
 
-EARLIEST_ONSET = -24.0  # s before the first frame; nilearn ignores events before it
 SHORTEST_AFTERMATH = 5.0  # s of data that a trial's response needs
 LARGEST_DROPPED_SHARE = 0.2
 NOTHING_LEFT = 1e-10  # share of a regressor's energy below which it is rounding
@@ -37,6 +37,8 @@ class TrialDesign:
         Scans of the image that the rows stand for.
     kept : ndarray of int, shape (n_trials,)
         Position of each column of ``trials`` in the run's ``Trials``.
+    condition : tuple of str
+        Condition of each column of ``trials``.
     dropped : mapping of str to int
         Trials left out, by reason.
     """
@@ -45,6 +47,7 @@ class TrialDesign:
     nuisance: NDArray[np.float64]
     sample_mask: IntArray
     kept: IntArray
+    condition: tuple[str, ...]
     dropped: Mapping[str, int]
 
 
@@ -169,8 +172,7 @@ def trial_design(
     )
     times = frame_times(n_scans, repetition_time=repetition_time, start_time=start_time)
     single = hrf.split(" + ", maxsplit=1)[0]
-    columns = [_regressors(trials.onset[[i]], trials.duration[[i]], hrf=single, times=times) for i in kept]
-    X = np.hstack(columns) if columns else np.empty((n_scans, 0))
+    X = trial_regressors(trials.onset[kept], trials.duration[kept], hrf=single, times=times)
     Z = np.hstack(
         [
             nuisance_regressors(confounds, times=times, high_pass=0.0 if has_cosines else high_pass),
@@ -182,7 +184,14 @@ def trial_design(
         dropped[NO_SIGNAL] = n_lost
     if not estimable.any():
         raise DesignError(f"none of {trials.n_trials} trials can be estimated: {_listed(dropped)}.")
-    return TrialDesign(X[np.ix_(scans, estimable)], Z[scans], scans, kept[estimable], dropped)
+    return TrialDesign(
+        trials=X[np.ix_(scans, estimable)],
+        nuisance=Z[scans],
+        sample_mask=scans,
+        kept=kept[estimable],
+        condition=tuple(trials.condition[i] for i in kept[estimable]),
+        dropped=dropped,
+    )
 
 
 def nuisance_regressors(
@@ -251,28 +260,21 @@ def _check_hrf(hrf: str) -> None:
         raise UsageError(f"responses.hrf = {hrf!r} is unknown.", hint=f"one of {', '.join(HRF_MODELS)}")
 
 
-def _regressors(
-    onset: FloatArray, duration: FloatArray, *, hrf: str, times: FloatArray
-) -> NDArray[np.float64]:
-    from nilearn.glm.first_level import compute_regressor
-
-    seen = onset >= times[0] + EARLIEST_ONSET
-    condition = (onset[seen], duration[seen], np.ones(int(seen.sum())))
-    columns, _ = compute_regressor(condition, hrf, times)
-    return np.asarray(columns, dtype=np.float64)
-
-
 def _event_regressors(trials: Trials, kept: IntArray, *, hrf: str, times: FloatArray) -> NDArray[np.float64]:
     single = hrf.split(" + ", maxsplit=1)[0]
     late = np.setdiff1d(np.arange(trials.n_trials), kept)
-    columns = [_regressors(trials.onset[late], trials.duration[late], hrf=single, times=times)]
+    columns = [np.empty((len(times), 0))]
+    if len(late):
+        columns.append(summed_regressors(trials.onset[late], trials.duration[late], hrf=single, times=times))
     if hrf != single:
-        columns.append(_regressors(trials.onset, trials.duration, hrf=hrf, times=times)[:, 1:])
+        columns.append(summed_regressors(trials.onset, trials.duration, hrf=hrf, times=times)[:, 1:])
     kinds = np.array(trials.nuisance_kind, dtype=object)
     for kind in sorted(set(trials.nuisance_kind)):
         rows = np.flatnonzero(kinds == kind)
         columns.append(
-            _regressors(trials.nuisance_onset[rows], trials.nuisance_duration[rows], hrf=hrf, times=times)
+            summed_regressors(
+                trials.nuisance_onset[rows], trials.nuisance_duration[rows], hrf=hrf, times=times
+            )
         )
     return np.hstack(columns)
 

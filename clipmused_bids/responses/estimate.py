@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.config import ResponseOptions
-from clipmused_bids.errors import DataError, DesignError
+from clipmused_bids.errors import DataError, DesignError, UsageError
 from clipmused_bids.records import BoolArray, FloatArray, IntArray, RunResponses, Trials
 from clipmused_bids.responses.design import (
     frame_times,
@@ -59,6 +59,26 @@ def choose_kind(
     return "lss", f"trials are events (median duration {median:g} s, below {BLOCK_DURATION:g} s)"
 
 
+def check_options(kind: Literal["lss", "lsa", "window", "betas"], options: ResponseOptions) -> None:
+    """Refuse models of the noise and of the other trials where the kind of response has none.
+
+    Raises
+    ------
+    UsageError
+        Names the option, and the kinds that have it.
+    """
+    if options.noise != "ols" and kind not in {"lss", "lsa"}:
+        raise UsageError(
+            f'responses.noise = "{options.noise}" is for lss and lsa; the responses are {kind}.',
+            hint="--response lss",
+        )
+    if options.others != "together" and kind != "lss":
+        raise UsageError(
+            f'responses.others = "{options.others}" is for lss; the responses are {kind}.',
+            hint="--response lss",
+        )
+
+
 def default_lag(trials: Trials) -> float:
     """Shift in s between a stimulus and the volumes of its response: 4 for samples of movies, else 5."""
     return 4.0 if trials.continuous else 5.0
@@ -70,7 +90,7 @@ def estimate_responses(
     valid: BoolArray,
     trials: Trials,
     options: ResponseOptions,
-    kind: Literal["lss", "window"],
+    kind: Literal["lss", "lsa", "window"],
     repetition_time: float,
     start_time: float = 0.0,
     confounds: FloatArray | None = None,
@@ -81,7 +101,7 @@ def estimate_responses(
 ) -> RunResponses:
     """One response per trial, in percent of each voxel's mean over the kept scans.
 
-    ``lss`` removes confounds and either their cosines or a cosine drift; ``window`` removes confounds,
+    ``lss`` and ``lsa`` remove confounds and either their cosines or a cosine drift; ``window`` removes confounds,
     without any cosines, and a linear trend (see `linear_trend` for why).
 
     Parameters
@@ -92,8 +112,9 @@ def estimate_responses(
         False where the voxel has no usable signal.
     trials : Trials
     options : ResponseOptions
-        ``hrf`` and ``high_pass`` for ``lss``; ``lag`` and ``window`` for ``window``.
-    kind : {"lss", "window"}
+        ``hrf``, ``high_pass`` and ``noise`` for ``lss`` and ``lsa``; ``others`` for ``lss``; ``lag`` and
+        ``window`` for ``window``.
+    kind : {"lss", "lsa", "window"}
     repetition_time, start_time : float
         In s.
     confounds : ndarray of shape (n_scans, n_confounds), optional
@@ -120,7 +141,7 @@ def estimate_responses(
     """
     scans = kept_scans(sample_mask, n_scans=len(bold))
     scale, valid = percent_scale(bold, valid=valid, sample_mask=scans, voxel_block=voxel_block)
-    if kind == "lss":
+    if kind != "window":
         design = trial_design(
             trials,
             n_scans=len(bold),
@@ -132,7 +153,9 @@ def estimate_responses(
             has_cosines=has_cosines,
             sample_mask=scans,
         )
-        values = single_trial_responses(bold, design, voxel_block=voxel_block)
+        values = single_trial_responses(
+            bold, design, kind=kind, others=options.others, noise=options.noise, voxel_block=voxel_block
+        )
         kept, dropped = design.kept, dict(design.dropped)
     else:
         values, kept, dropped = _windows(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from clipmused_bids.errors import DesignError
 from clipmused_bids.records import FloatArray, IntArray
 
-VOXEL_BLOCK = 8192
+VOXEL_BLOCK = 4096  # the block and its products fit the cache
+LEVEL_EVERY = 8  # scans of which one enters the level
+SCANS_AT_ONCE = 100  # products that are summed at a time, so that float32 sums keep 1e-6
 
 
 def orthonormal_basis(columns: FloatArray) -> NDArray[np.float64]:
@@ -75,9 +79,8 @@ def voxel_blocks(
     ------
     slice, ndarray of shape (n_kept_scans, at most voxel_block)
     """
-    rows = slice(None) if np.array_equal(sample_mask, np.arange(len(bold))) else sample_mask
-    for start in range(0, bold.shape[1], voxel_block):
-        here = slice(start, min(start + voxel_block, bold.shape[1]))
+    rows = _rows(sample_mask, len(bold))
+    for here in _slices(bold.shape[1], voxel_block):
         yield here, np.asarray(bold[:, here][rows], dtype=np.float64)
         _release(bold)
 
@@ -87,6 +90,45 @@ def _release(bold: FloatArray) -> None:
     source: object = bold.base
     if isinstance(source, mmap.mmap) and not bold.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
         source.madvise(mmap.MADV_DONTNEED)
+
+
+def centred_blocks(
+    bold: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+) -> Iterator[tuple[slice, FloatArray]]:
+    """Yield the kept scans of a few thousand voxels at a time as deviations from a level, which is one more row.
+
+    The level is the mean of some scans; any would do. A sum over scans in single precision is exact to rounding of
+    the deviations then, not of a mean fifty times as large.
+
+    Parameters
+    ----------
+    bold : ndarray of shape (n_scans, n_voxels)
+        May be memory-mapped.
+    sample_mask : ndarray of int, shape (n_kept_scans,)
+        Scans to keep, in order.
+    voxel_block : int
+        Voxels at a time.
+
+    Yields
+    ------
+    slice, ndarray of shape (n_kept_scans + 1, at most voxel_block)
+        float64 for float64 input, else float32. Valid until the next one, which takes its place.
+    """
+    rows = _rows(sample_mask, len(bold))
+    width = min(voxel_block, bold.shape[1])
+    block = np.empty((len(sample_mask) + 1, width), dtype=_precision(bold))
+    for here in _slices(bold.shape[1], voxel_block):
+        scans, part = bold[rows, here], block[:, : here.stop - here.start]
+        with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
+            scans[::LEVEL_EVERY].mean(axis=0, dtype=block.dtype, out=part[-1])
+            np.subtract(scans, part[-1], out=part[:-1], casting="same_kind")
+        yield here, part
+        _release(bold)
+
+
+def with_level(weights: FloatArray) -> NDArray[np.float64]:
+    """Weights, of shape (n, n_kept_scans), for the rows of a centred block: the level weighs as all scans do."""
+    return np.column_stack([weights, weights.sum(axis=1)])
 
 
 def weigh_voxels(
@@ -105,22 +147,92 @@ def weigh_voxels(
     Returns
     -------
     ndarray of shape (n_trials, n_voxels)
-        float64 for float64 input, else float32; the sums are made in float64 either way.
+        float64 for float64 input, else float32. Products are summed in that precision too, of deviations from each
+        voxel's mean and a hundred scans at a time, which keeps the sum to about 1e-6 of the largest response.
 
     Raises
     ------
     DesignError
         If the weights are for another number of scans.
     """
+    out = _empty_product(weights, bold, sample_mask)
+    extended = with_level(weights).astype(out.dtype)
+    for here, block in centred_blocks(bold, sample_mask=sample_mask, voxel_block=voxel_block):
+        product(extended, block, out=out[:, here])
+    return out
+
+
+def weigh_groups(
+    weights: Mapping[int, FloatArray],
+    bold: FloatArray,
+    *,
+    group: IntArray,
+    sample_mask: IntArray,
+    voxel_block: int = VOXEL_BLOCK,
+) -> FloatArray:
+    """`weigh_voxels` with other weights for each group of voxels; each block of voxels is still read once.
+
+    Parameters
+    ----------
+    weights : mapping of int to ndarray of shape (n_trials, n_kept_scans)
+        Weights of each group.
+    bold : ndarray of shape (n_scans, n_voxels)
+    group : ndarray of int, shape (n_voxels,)
+        Key into ``weights`` of each voxel.
+    sample_mask : ndarray of int, shape (n_kept_scans,)
+    voxel_block : int
+
+    Returns
+    -------
+    ndarray of shape (n_trials, n_voxels)
+
+    Raises
+    ------
+    DesignError
+        If the weights are for another number of scans.
+    """
+    out = _empty_product(next(iter(weights.values())), bold, sample_mask)
+    extended = {key: with_level(each).astype(out.dtype) for key, each in weights.items()}
+    for here, block in centred_blocks(bold, sample_mask=sample_mask, voxel_block=voxel_block):
+        order = np.argsort(group[here], kind="stable")
+        keys, starts = np.unique(group[here][order], return_index=True)
+        # Side by side, so that the voxels of one group are one product.
+        side_by_side = np.take(block, order, axis=1)
+        found = np.empty((len(out), len(order)), dtype=out.dtype)
+        for key, start, stop in zip(keys, starts, [*starts[1:], len(order)], strict=True):
+            product(extended[int(key)], side_by_side[:, start:stop], out=found[:, start:stop])
+        out[:, here.start + order] = found
+    return out
+
+
+def product(weights: FloatArray, block: FloatArray, *, out: FloatArray) -> None:
+    """Write ``weights @ block`` to ``out``, summed over a hundred scans at a time; the last row is the level."""
+    n_parts = max(1, -(-(len(block) - 1) // SCANS_AT_ONCE))
+    bounds = np.linspace(0, len(block), n_parts + 1).astype(int)
+    with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
+        np.matmul(weights[:, : bounds[1]], block[: bounds[1]], out=out)
+        for start, stop in pairwise(bounds[1:]):
+            out += weights[:, start:stop] @ block[start:stop]
+
+
+def _precision(bold: FloatArray) -> type[np.floating[Any]]:
+    return np.float64 if bold.dtype == np.float64 else np.float32
+
+
+def _rows(sample_mask: IntArray, n_scans: int) -> slice | IntArray:
+    return slice(None) if np.array_equal(sample_mask, np.arange(n_scans)) else sample_mask
+
+
+def _slices(n_voxels: int, voxel_block: int) -> Iterator[slice]:
+    for start in range(0, n_voxels, voxel_block):
+        yield slice(start, min(start + voxel_block, n_voxels))
+
+
+def _empty_product(weights: FloatArray, bold: FloatArray, sample_mask: IntArray) -> FloatArray:
     last = int(np.max(sample_mask, initial=-1))
     if weights.shape[1] != len(sample_mask) or last >= len(bold):
         raise DesignError(
             f"the design has {weights.shape[1]} rows for {len(sample_mask)} kept scans up to scan {last}; "
             f"the image has {len(bold)}."
         )
-    dtype = np.float64 if bold.dtype == np.float64 else np.float32
-    out = np.empty((len(weights), bold.shape[1]), dtype=dtype)
-    for here, block in voxel_blocks(bold, sample_mask=sample_mask, voxel_block=voxel_block):
-        with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
-            out[:, here] = weights @ block
-    return out
+    return np.empty((len(weights), bold.shape[1]), dtype=_precision(bold))

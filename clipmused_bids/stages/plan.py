@@ -25,7 +25,7 @@ from clipmused_bids.errors import (
     UsageError,
 )
 from clipmused_bids.records import Run, Trials
-from clipmused_bids.responses.estimate import choose_kind, default_lag
+from clipmused_bids.responses.estimate import check_options, choose_kind, default_lag
 from clipmused_bids.stages.betas import with_trial_table
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.manifest import FoundRuns, find_betas
@@ -117,7 +117,9 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         event_runs=tuple(run for run in found.event_runs if run.key in trials),
         kind=kind,
         common_space=_in_common_space(config, runs),
-        hyperparameters=_with_lag(config.hyperparameters(default_preset=preset), trials[runs[0].key]),
+        hyperparameters=_settled(
+            config.hyperparameters(default_preset=preset), kind=kind, trials=trials[runs[0].key]
+        ),
         preset=preset,
     )
 
@@ -272,9 +274,12 @@ def _response_kind(
     return kind
 
 
-def _with_lag(hyperparameters: Hyperparameters, trials: Trials) -> Hyperparameters:
-    """Settle the lag where none was asked for, so that what is stored says it."""
+def _settled(
+    hyperparameters: Hyperparameters, *, kind: Literal["lss", "lsa", "window", "betas"], trials: Trials
+) -> Hyperparameters:
+    """Settle the lag where none was asked for, so that what is stored says it; refuse what the kind has not."""
     responses = hyperparameters.responses
+    check_options(kind, responses)
     lag = default_lag(trials) if responses.lag is None else responses.lag
     return replace(hyperparameters, responses=replace(responses, lag=lag))
 

@@ -57,8 +57,8 @@ def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
     """Everything a run's responses depend on, as stored beside them; no path of this machine is in it."""
     options = as_tables(plan.hyperparameters.responses)
     used = {
-        "lss": ("hrf", "high_pass"),
-        "lsa": ("hrf", "high_pass"),
+        "lss": ("hrf", "high_pass", "noise", "others"),
+        "lsa": ("hrf", "high_pass", "noise"),
         "window": ("lag", "window"),
         "betas": (),
     }[plan.kind]
@@ -209,7 +209,7 @@ def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunR
             valid=series.valid,
             trials=trials,
             options=plan.hyperparameters.responses,
-            kind="lss" if plan.kind == "lss" else "window",
+            kind=plan.kind,
             repetition_time=repetition_time(run, series.repetition_time),
             start_time=float(run.metadata.get("StartTime") or 0.0),
             confounds=confounds.matrix,

@@ -62,6 +62,7 @@ def test_what_the_tree_says_about_itself(tmp_path: Path, bids_dir: Path) -> None
     assert rows[0] == "desc_id\tdescription"
     assert [row.split("\t")[0] for row in rows[1:]] == [
         "desc-lss",
+        "desc-lsa",
         "desc-window",
         "desc-betas",
         "desc-brain",

@@ -34,8 +34,16 @@ def facts(**changes: Any) -> MethodsFacts:
         },
         "voxel_choice": None,
     }
-    responses = {"hrf": "glover", "high_pass": 0.0078125, "lag": 5.0, "window": 0.0, "smoothing_fwhm": 0.0}
-    responses |= changes.pop("responses", {})
+    responses = {
+        "hrf": "glover",
+        "high_pass": 0.0078125,
+        "noise": "ols",
+        "others": "together",
+        "lag": 5.0,
+        "window": 0.0,
+        "smoothing_fwhm": 0.0,
+        **changes.pop("responses", {}),
+    }
     kind = changes.pop("response_kind", "lss")
     return MethodsFacts("0.1.0", 1, 12, 96, kind, responses, {**config, **changes})
 
@@ -48,7 +56,9 @@ def test_what_was_off_is_said() -> None:
     assert "1 participant (12 runs, 96 trials)" in text
 
 
-@pytest.mark.parametrize(("kind", "cites_lss"), [("lss", True), ("window", False), ("betas", False)])
+@pytest.mark.parametrize(
+    ("kind", "cites_lss"), [("lss", True), ("lsa", True), ("window", False), ("betas", False)]
+)
 def test_only_what_was_used_is_cited(kind: str, cites_lss: bool) -> None:
     assert ("Mumford" in methods_text(facts(response_kind=kind))) is cites_lss
 
@@ -56,6 +66,25 @@ def test_only_what_was_used_is_cited(kind: str, cites_lss: bool) -> None:
 def test_smoothing_is_said_where_there_was_any() -> None:
     assert "smoothed" not in methods_text(facts())
     assert "Gaussian kernel of 4.5 mm" in methods_text(facts(responses={"smoothing_fwhm": 4.5}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said", "unsaid"),
+    [
+        ("lss", {}, ["least squares - separate"], ["prewhitened", "of each condition", "- all"]),
+        ("lss", {"noise": "ar1"}, ["separate", "prewhitened by a first-order"], ["of each condition"]),
+        ("lss", {"others": "by-condition"}, ["the other trials of each condition"], ["prewhitened"]),
+        ("lsa", {}, ["least squares - all", "glover"], ["separate", "prewhitened"]),
+        ("lsa", {"noise": "ar1"}, ["least squares - all", "prewhitened"], ["separate"]),
+        ("window", {}, ["mean signal"], ["least squares"]),
+    ],
+)
+def test_the_model_of_the_responses_is_said(
+    kind: str, options: dict[str, str], said: list[str], unsaid: list[str]
+) -> None:
+    text = methods_text(facts(response_kind=kind, responses=options))
+    assert [words for words in said if words not in text] == []
+    assert [words for words in unsaid if words in text] == []
 
 
 def test_a_linear_method_cites_no_clip() -> None:

@@ -55,7 +55,7 @@ class Haxby:
         return make_trials(table["onset"], table["duration"], condition=table["trial_type"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trials_of():
     return make_trials
 

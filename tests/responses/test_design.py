@@ -112,6 +112,13 @@ def test_an_onset_long_before_the_run_is_counted(trials_of):
     np.testing.assert_array_equal(design.kept, [1, 2])
 
 
+def test_conditions_follow_the_trials_that_are_kept(trials_of):
+    times = frame_times(N_SCANS, repetition_time=TR, start_time=1.0)
+    trials = trials_of([-40, 10, 50.5, 100, 110, 120, 130, 196], condition=list("abcdefgh"))
+    design = design_of(trials, sample_mask=np.flatnonzero((times < 50) | (times > 90)))
+    assert design.condition == ("b", "d", "e", "f", "g")
+
+
 def test_a_trial_whose_scans_were_all_censored_is_excluded(trials_of):
     times = frame_times(N_SCANS, repetition_time=TR, start_time=1.0)
     scans = np.flatnonzero((times < 50) | (times > 90))

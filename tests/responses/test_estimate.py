@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.signal import detrend
@@ -7,9 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
 
 from clipmused_bids.config import ResponseOptions
-from clipmused_bids.errors import DataError, DesignError
+from clipmused_bids.errors import DataError, DesignError, UsageError
 from clipmused_bids.responses.design import trial_design
-from clipmused_bids.responses.estimate import betas_responses, choose_kind, estimate_responses
+from clipmused_bids.responses.estimate import betas_responses, check_options, choose_kind, estimate_responses
+from clipmused_bids.responses.single_trial import single_trial_responses
 from clipmused_bids.responses.standardize import standardize, unit_statistics
 
 N_SCANS, TR = 120, 2.0
@@ -34,10 +37,31 @@ def test_blocks_are_averaged_and_events_modelled(trials_of, duration, kind):
     assert f"median duration {duration:g} s" in why
 
 
+def test_samples_of_movies_are_windows_however_short(trials_of):
+    movie = replace(trials_of([10, 11, 12], 1.0), movie=("m",) * 3, movie_seconds=np.array([0.0, 1.0, 2.0]))
+    assert choose_kind([trials_of([10, 50], 1.0), movie], "bold") == (
+        "window",
+        "trials are samples of movies",
+    )
+
+
 def test_betas_are_taken_as_they_are_and_no_trial_is_an_error(trials_of):
-    assert choose_kind([trials_of([10], 22.5)], "betas")[0] == "betas"
+    assert choose_kind([trials_of([10], 22.5)], "betas") == ("betas", "the images are responses already")
     with pytest.raises(DesignError, match="no run has a trial"):
         choose_kind([trials_of([])], "bold")
+
+
+def test_models_that_a_kind_has_not_are_refused():
+    ar1, by_condition = ResponseOptions(noise="ar1"), ResponseOptions(others="by-condition")
+    for kind in ("window", "betas"):
+        with pytest.raises(UsageError, match=f'noise = "ar1" is for lss and lsa; the responses are {kind}'):
+            check_options(kind, ar1)
+    for kind in ("lsa", "window", "betas"):
+        with pytest.raises(UsageError, match=f'others = "by-condition" is for lss; the responses are {kind}'):
+            check_options(kind, by_condition)
+        check_options(kind, ResponseOptions())
+    check_options("lss", ResponseOptions(noise="ar1", others="by-condition"))
+    check_options("lsa", ar1)
 
 
 def test_a_planted_response_is_in_percent_of_the_mean(trials_of):
@@ -52,6 +76,31 @@ def test_a_planted_response_is_in_percent_of_the_mean(trials_of):
         found = estimate(bold, trials, "lss")
         np.testing.assert_allclose(np.diag(found.values), [2.0, -1.0, 0.5], rtol=1e-5)
     assert (found.unit, found.kind, found.values.dtype) == ("percent signal change", "lss", np.float32)
+    all_at_once = estimate(bold, trials, "lsa")
+    np.testing.assert_allclose(all_at_once.values, amplitudes, atol=1e-5)
+    assert all_at_once.kind == "lsa"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("lss", {"noise": "ar1"}),
+        ("lss", {"others": "by-condition"}),
+        ("lss", {"noise": "ar1", "others": "by-condition", "hrf": "spm + derivative"}),
+        ("lsa", {}),
+        ("lsa", {"noise": "ar1"}),
+    ],
+)
+def test_options_reach_the_model(trials_of, noise, kind, options):
+    trials = trials_of(np.arange(10, 200, 15), 2.0, condition=list("abcabcabcabca"))
+    found = estimate(noise, trials, kind, options=ResponseOptions(**options))
+    chosen = {name: value for name, value in options.items() if name != "hrf"}
+    design = trial_design(
+        trials, n_scans=N_SCANS, repetition_time=TR, hrf=options.get("hrf", "glover"), high_pass=1 / 128
+    )
+    expected = single_trial_responses(noise, design, kind=kind, **chosen) * 100 / noise.mean(axis=0)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-5)
+    assert np.abs(found.values - estimate(noise, trials, "lss").values).max() > 1e-3
 
 
 def test_a_window_is_the_detrended_signal_in_percent_of_the_mean(trials_of, noise):
@@ -95,7 +144,7 @@ def test_dropped_trials_are_counted_for_both_kinds(trials_of, noise):
 
 def test_scrubbed_scans_do_not_reach_any_response(trials_of, noise):
     trials, scans = trials_of([20, 60, 100], 12.0), np.delete(np.arange(N_SCANS), [0, 33, 34])
-    for kind in ("lss", "window"):
+    for kind in ("lss", "lsa", "window"):
         before = estimate(noise, trials, kind, sample_mask=scans).values
         spiked = noise.copy()
         spiked[[0, 33, 34]] = 1e5

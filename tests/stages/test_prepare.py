@@ -48,10 +48,13 @@ def changed(plan: Plan, **options: Any) -> dict[str, Any]:
     [
         {"responses": {"hrf": "spm"}},
         {"responses": {"high_pass": 0.01}},
+        {"responses": {"noise": "ar1"}},
+        {"responses": {"others": "by-condition"}},
         {"responses": {"storage": "float16"}},
         {"inputs": {"confounds": "none"}},
         {"inputs": {"merge_blocks": "off"}},
         {"inputs": {"trial_types": ("face",)}},
+        {"kind": "lsa"},
         {"kind": "window"},
         {"kind": "betas"},
         {"metadata": {"RepetitionTime": 2.1}},
@@ -80,6 +83,12 @@ def test_settings_change_with_what_responses_depend_on(plan: Plan, change: dict[
 )
 def test_settings_stay_where_responses_do(plan: Plan, change: dict[str, Any]) -> None:
     assert changed(plan, **change) == changed(plan)
+
+
+def test_one_model_depends_on_its_noise_and_has_no_others(plan: Plan) -> None:
+    base = changed(plan, kind="lsa")
+    assert changed(plan, kind="lsa", responses={"noise": "ar1"}) != base
+    assert "others" not in base
 
 
 def test_window_depends_on_its_lag_and_length(plan: Plan) -> None:
