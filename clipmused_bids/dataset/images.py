@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +135,7 @@ def read_bold(run: Run, mask: BoolArray, grid: Grid) -> MaskedSeries:
             "%s: of %d voxels in the mask, %d hold NaN or infinite values and %d never change; they are left out.",
             path, len(valid), n_nonfinite, n_constant,
         )  # fmt: skip
-    return MaskedSeries(values, valid, _header_repetition_time(image), n_nonfinite, n_constant)
+    return MaskedSeries(values, valid, header_repetition_time(image), n_nonfinite, n_constant)
 
 
 def usable_voxels(path: Path) -> tuple[Grid, BoolArray]:
@@ -285,10 +284,10 @@ def _constant(path: Path) -> DataError:
     )
 
 
-def _header_repetition_time(image: Any) -> float | None:
-    zooms: Sequence[float] = image.header.get_zooms()
+def header_repetition_time(image: Any) -> float | None:
+    """TR in s by an image's header; None where it does not say."""
     unit = image.header.get_xyzt_units()[1]
-    value = float(zooms[3])
+    value = float(image.header.get_zooms()[3])
     # A header without a unit of time and with the default 1 says nothing.
     if not np.isfinite(value) or value <= 0 or (unit not in _SECONDS and value == 1):
         return None

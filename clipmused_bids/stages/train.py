@@ -133,7 +133,7 @@ def decoder_request(
         {"targets", "model", "training"} if METHODS[method].deep else set()
     )
     inputs = as_tables(plan.config.inputs)
-    for name in ("derivatives", "stimuli_dirs", "labels", "captions", "mask"):
+    for name in ("derivatives", "stimuli_dirs", "labels", "captions", "mask", "movie"):
         # Places differ between machines; what they held is compared by hashes and names.
         inputs.pop(name, None)
     atlas = inputs.pop("atlas", None)

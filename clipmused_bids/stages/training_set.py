@@ -96,7 +96,7 @@ def training_set(
         label_names=label_names,
         single_label=catalogue.stimuli.single_label,
         targets=_targets(maker, catalogue, stimuli, names),
-        group_by="stimulus" if "unseen stimuli" in split.regime else "run",
+        group_by="stimulus" if "unseen stimuli" in split.regime and not _shows_movies(plan) else "run",
     )
     known = _known(labels)
     _require_everyone_trains(data, (names == "train") & known)
@@ -154,6 +154,11 @@ def standardization_unit(plan: Plan) -> str:
     if wanted != "auto":
         return wanted
     return "session" if plan.kind == "betas" else "run"
+
+
+def _shows_movies(plan: Plan) -> bool:
+    """Neighbouring samples of a movie are nearly one stimulus: only runs stay apart."""
+    return any(plan.trials[run.key].continuous for run in plan.runs)
 
 
 def _standardize(
