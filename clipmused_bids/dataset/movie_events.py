@@ -20,8 +20,8 @@ SHORTEST_MOVIE = 10.0
 # s; two rows between which movie and run move on by amounts that differ more are separated by a cut or a pause.
 _JUMP = 0.5
 _ROUNDING = 1e-6
-# Logs in milliseconds or frames run faster than this; jumps within a movie do not, on the whole.
-_FASTEST = 10
+# Logs in milliseconds or frames run faster than this; cuts within a movie do not, over more than a few rows.
+_FASTEST, _FEW_ROWS = 10, 5
 
 NO_MOVIE = "not a movie"
 TOO_SHORT = "shorter than the frame interval"
@@ -166,7 +166,7 @@ def _stretches(trials: Trials, *, lengths: Mapping[str, float]) -> Iterator[_Str
         rows = np.flatnonzero(names == movie)
         step, pace = np.diff(start[rows]), np.diff(trials.onset[rows])
         cut = (step < 0) | (np.abs(step - pace) > _JUMP) | (column is None)
-        if logged and len(rows) > 1:
+        if logged and len(rows) > _FEW_ROWS:
             _require_pace(step, pace)
         for part in np.split(rows, np.flatnonzero(cut) + 1):
             yield _stretch(trials, part, start[part], lengths=lengths)
@@ -188,7 +188,7 @@ def _stretch(trials: Trials, rows: IntArray, start: FloatArray, *, lengths: Mapp
 def _require_pace(step: FloatArray, pace: FloatArray) -> None:
     moving = (step > 0) & (pace > 0)
     speed = float(np.median(step[moving] / pace[moving])) if moving.any() else 1.0
-    if not 1 / _FASTEST < speed < _FASTEST:
+    if speed > _FASTEST:
         raise DataError(
             f"movie time runs {speed:g} times as fast as the run; both must be in seconds.",
             hint=f"columns {' and '.join(LOG_COLUMNS)} hold seconds from the start of the movie",

@@ -57,7 +57,7 @@ def sample_movies(
     trials : dict of str to Trials
         Events as read, by ``Run.key``.
     runs : sequence of Run
-        Runs of these trials; others are ignored.
+        Runs of these trials; those without events are ignored.
     bids_dir : Path
     inputs : InputOptions
         ``movie``, ``frame_interval`` and the folders of stimuli.
@@ -72,7 +72,7 @@ def sample_movies(
     DataError
         If some runs show movies and others clips or pictures.
     """
-    here = [run for run in runs if run.key in trials]
+    here = [run for run in runs if run.key in trials and run.events is not None]
     logs = {run.key for run in here if is_log(trials[run.key])}
     if inputs.movie is not None and here and not logs:
         raise UsageError(

@@ -141,6 +141,7 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
     stimuli = tuple(name for run in trials for name in run.stimulus_id)
     content = catalogue.contents_of(stimuli)
     movie = movies_of(trials)
+    repeated = None if movie is None else repeated_clips(trials, movie, content)
     labels, label_names = _guarded_labels(plan, catalogue, stimuli)
     column = _set_column(plan, catalogue, stimuli, asked)
     return SplitDesign(
@@ -155,7 +156,7 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
         blocked=all(run.stimulus_column is None for run in trials) or in_blocks(trials),
         continuous=movie is not None,
         movie=movie,
-        repeated_clip=None if movie is None else repeated_clips(trials, movie, content),
+        repeated_clip=repeated,
         column=column,
         content=content,
     )
