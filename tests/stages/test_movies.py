@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import nibabel as nib
 import numpy as np
 import pytest
 
-from clipmused_bids.config import InputOptions
+from clipmused_bids.config import InputOptions, build_hyperparameters
+from clipmused_bids.dataset.pictures import open_picture
 from clipmused_bids.dataset.response_files import read_responses, write_responses
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.evaluation.splits import count_sets
@@ -19,10 +22,13 @@ from clipmused_bids.simulation.files import write_bytes
 from clipmused_bids.simulation.movies import MovieParameters, film, make_movie_study
 from clipmused_bids.stages import invocation
 from clipmused_bids.stages.catalogue import make_catalogue
+from clipmused_bids.stages.clip_targets import load_target_maker, load_targets, prepare_targets
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.movies import sample_movies, samples_of, volume_trials
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.splitting import choose_split, design_of, repeated_clips
+from clipmused_bids.targets.clip import encode_images
+from clipmused_bids.targets.features import low_level
 from tests.stages.conftest import GRID, World, make_run, make_trials
 
 # Two names of one file: movie-2.mp4 is movie-1.mp4.
@@ -270,3 +276,33 @@ def test_samples_are_stored_with_their_place_in_the_movie(world: World) -> None:
     plain = replace(trials, movie=None, movie_seconds=None)
     path = write_responses(world.tree, run, responses, plain, grid=GRID, voxels=np.arange(3), config={})
     assert not read_responses(path).trials.continuous
+
+
+def test_frames_are_encoded_as_the_pictures_they_are(
+    study: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every movie is opened once for all of its frames; one that breaks loses its own frames only, and is said once."""
+    plan = planned(study)
+    plan = replace(plan, hyperparameters=build_hyperparameters({"targets": {"clip_model": "demo"}}))
+    catalogue = make_catalogue(plan)
+    catalogue = replace(catalogue, simulated=True)
+    broken = study.folder / "bids" / "stimuli" / "movie-4.mp4"
+    broken.write_bytes(b"no movie")
+    maker = load_target_maker(plan, catalogue, study.tree, device="cpu")
+    names = [f"{movie}@{s}" for movie in ("movie-3.mp4", "movie-4.mp4") for s in (0, 7, 12, 3)]
+    original, opened = av.open, []
+    monkeypatch.setattr(
+        av, "open", lambda name, *more: opened.append(Path(name).name) or original(name, *more)
+    )
+    with caplog.at_level(logging.INFO):
+        prepare_targets(maker, catalogue, names, study.tree)
+    assert sorted(opened) == ["movie-3.mp4", "movie-4.mp4"]
+    assert caplog.text.count("not a readable movie") == 1
+    assert "4 of 8 images" in caplog.text
+    targets = load_targets(maker, catalogue, names)
+    pictures = [catalogue.stimuli.picture[row] for row in catalogue.rows_of(names[:4])]
+    raw, _ = encode_images(maker.clip, [open_picture(picture) for picture in pictures if picture])
+    assert targets.low is not None
+    cosine = (targets.low[:4] * low_level(raw, kind="flat", n_patches=maker.clip.n_patches)).sum(axis=1)
+    np.testing.assert_allclose(cosine, 1, atol=1e-3)
+    assert not targets.low[4:].any()
