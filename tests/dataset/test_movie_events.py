@@ -136,6 +136,15 @@ def test_a_log_with_a_pause_and_a_jump(tmp_path):
     assert made.onset.tolist() == [10, 11, 12, 13, 44, 45, 46, 47, 48]
 
 
+def test_a_small_step_back_is_shown_again(tmp_path):
+    rows = [f"{k / 10} 0.1 {k / 10}" for k in range(11)] + [
+        f"{1.1 + k / 10:.1f} 0.1 {0.9 + k / 10:.1f}" for k in range(8)
+    ]
+    made = sampled(log(tmp_path, "onset duration videotime", *rows), interval=0.5, lengths={})
+    assert made.movie_seconds.tolist() == [0, 0.5, 1, 1, 1.5]
+    np.testing.assert_allclose(made.onset, [0, 0.5, 1, 1.2, 1.7])
+
+
 def test_nothing_is_on_screen_during_a_pause(tmp_path):
     made = sampled(
         log(tmp_path, "onset duration movie_onset", "0 2.5 0", "30 2.5 2.5"), interval=1.0, lengths={}

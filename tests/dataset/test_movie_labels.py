@@ -52,6 +52,26 @@ def test_decimal_times_are_not_lost_to_rounding(tmp_path):
         assert found["odd"][name] == round(seconds * 10) % 2
 
 
+def test_the_last_digits_of_an_onset_do_not_matter(tmp_path):
+    file = table(tmp_path / "x.tsv", "onset duration cat", "0 0.3 0", "0.3000004 1 1")
+    assert labels([file], samples_of(m=[0.3]))[0]["cat"] == {"m.mp4@0.3": 1}
+
+
+def test_samples_are_found_by_time_whatever_their_names_sort_like(tmp_path):
+    """By name, second 10 comes before second 2."""
+    rows = [f"{k} 1 {k % 2} {k // 6}" for k in range(12)]
+    file = table(tmp_path / "x.tsv", "onset duration odd late", *rows)
+    with h5py.File(tmp_path / "x.h5", "w") as store:
+        store["m"] = [[k % 2, k // 6] for k in range(12)]
+        store.attrs["names"] = ["odd", "late"]
+    samples = samples_of(m=range(12))
+    assert list(samples)[1:3] == ["m.mp4@1", "m.mp4@10"]
+    for source in (file, f"{tmp_path / 'x.h5'}:/m"):
+        found, _ = labels([source], samples)
+        assert found["odd"] == {name: s % 2 for name, (_, s) in samples.items()}
+        assert found["late"] == {name: s // 6 for name, (_, s) in samples.items()}
+
+
 def test_gaps_are_unknown_in_tables_of_0_and_1(tmp_path, caplog):
     file = table(tmp_path / "x.tsv", "onset duration cat", "0 3 1", "4 3 0")
     samples = samples_of(m=range(8))
