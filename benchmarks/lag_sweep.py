@@ -3,8 +3,8 @@
     python benchmarks/lag_sweep.py [--planted 4] [--first 0] [--last 10] [--seed 0] [--blur 1] [--keep DIR]
 
 For each lag the command itself is run (`group --train --decode --method ridge --lag L`) on the same dataset; the score
-is the ridge's mAP on the validation movie, which is left out of the fit. The test movie is not looked at. Prints a table
-and, last, one line of JSON.
+is the ridge's mAP on the validation movie, which is left out of the fit. The test movie is not looked at. Prints a
+table and, last, one line of JSON.
 """
 
 from __future__ import annotations

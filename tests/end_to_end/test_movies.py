@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -131,10 +132,12 @@ def test_movies_without_files_and_with_a_log_of_their_own(
     done = command(root, tmp_path / "out", *words)
     assert done.returncode != 0
     assert "--movie FILE names it" in done.stderr
-    done = command(root, tmp_path / "out", *words, "--movie", "film-{run}.mkv")
+    done = command(root, tmp_path / "out", *words, "--movie", f"{tmp_path}/gone/film-{{run}}.mkv")
     assert done.returncode == 0, done.stderr
     assert "4 of 4 movie files not found" in done.stderr
     split = pd.read_csv(tmp_path / "out" / "split.tsv", sep="\t")
     assert {name.partition("@")[0] for name in split["stimulus_id"]} == {f"film-{k}.mkv" for k in range(1, 5)}
     assert set(split[split["stimulus_id"].str.startswith("film-4")]["set"]) == {"test", "none"}
-    assert str(tmp_path) not in (tmp_path / "out" / "models" / "ridge" / "sub-01_config.json").read_text()
+    stored = json.loads((tmp_path / "out" / "models" / "ridge" / "sub-01_config.json").read_text())
+    assert "movie" not in stored["inputs"], "a place of this machine; new runs bring their own"
+    assert str(tmp_path) not in json.dumps(stored)
