@@ -73,19 +73,33 @@ INPUTS: tuple[Decorator, ...] = (
         type=click.Choice(["0", "1"]),
         help="What the first row of an image bank is called in the events.",
     ),
-    several("--labels", metavar="FILE", help="Label tables (TSV) or COCO instances_*.json."),
-    several("--captions", metavar="FILE", help="COCO captions_*.json or a TSV (stimulus_id, caption)."),
+    several(
+        "--labels",
+        metavar="FILE",
+        help="Label tables (TSV) or COCO instances_*.json; for movies annotations over time (TSV with onset and "
+        "duration) or FILE.hdf5:/DATASET, seconds x labels.",
+    ),
+    several(
+        "--captions",
+        metavar="FILE",
+        help="COCO captions_*.json or a TSV (stimulus_id, caption; for movies onset, duration, caption).",
+    ),
     click.option(
         "--targets",
         metavar="SAFETENSORS",
         help="Features of the stimuli made elsewhere (low, high, stimulus_id); no CLIP model is loaded.",
     ),
-    click.option("--movie", metavar="FILE", help="The movie whose frames the events log."),
+    click.option(
+        "--movie",
+        metavar="FILE",
+        help="The movie whose frames the events log (videotime, movie_onset); may hold {run}, {session}, {task}.",
+    ),
     click.option(
         "--frame-interval",
         type=float,
         metavar="SECONDS",
-        help="Distance of the samples of a movie; default: 1 s or the TR, whichever is longer.",
+        help="Distance of the samples of a movie; default: 1 s or the TR, whichever is longer. Given, it samples clips "
+        "shorter than 10 s too, which are one trial otherwise.",
     ),
     several("--trial-type", help="Values of trial_type (or event_type) that are trials."),
     click.option(

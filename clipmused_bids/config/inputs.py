@@ -54,13 +54,14 @@ class InputOptions:
     stimulus_index_base : {0, 1} or None
         What the first row of an image bank is called in the events.
     labels, captions : tuple of str
-        Tables, COCO files; for movies also annotations over time.
+        Tables, COCO files; for movies also annotations over time and ``FILE.hdf5:/dataset``.
     targets : str or None
         Features of the stimuli made elsewhere (safetensors); no CLIP model is needed then.
     movie : str or None
-        The movie that events which log its frames belong to.
+        The movie that events which log its frames belong to; may hold ``{run}``, ``{session}``, ``{task}``.
     frame_interval : float or None
-        Seconds between samples of a movie; None: 1 s or the TR, whichever is longer.
+        Seconds between samples of a movie; None: 1 s or the TR, whichever is longer, and clips shorter than 10 s are
+        trials.
     resample : str or None
         Template grid (``MNI152NLin2009cAsym:res-2``) that images of a common space are brought to.
     merge_blocks : str

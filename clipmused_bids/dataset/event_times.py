@@ -48,8 +48,8 @@ def event_times(
             f"{run.label}: {table.path} has no column onset; columns are {table.names}.",
             hint="BIDS events are separated by tabs and have the columns onset and duration, in seconds",
         )
-    onset = _numbers(columns["onset"])
-    duration = _numbers(columns.get("duration", ("n/a",) * table.n_rows))
+    onset = numbers(columns["onset"])
+    duration = numbers(columns.get("duration", ("n/a",) * table.n_rows))
     if "duration" not in columns or np.isnan(duration).any() or (duration < 0).any():
         notes.append("rows without a duration were read as events of 0 s")
     duration = np.where(np.isnan(duration) | (duration < 0), 0.0, duration)
@@ -75,7 +75,8 @@ def _in_seconds(
     return onset, duration
 
 
-def _numbers(cells: Sequence[str]) -> FloatArray:
+def numbers(cells: Sequence[str]) -> FloatArray:
+    """Cells as numbers; NaN where a cell holds none."""
     return np.array([_number(cell) for cell in cells], dtype=float)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -152,7 +152,7 @@ def read_bold(
     )
     checks.require_most()
     return MaskedSeries(
-        values, checks.valid, _header_repetition_time(image), checks.n_nonfinite, checks.n_constant
+        values, checks.valid, header_repetition_time(image), checks.n_nonfinite, checks.n_constant
     )
 
 
@@ -299,10 +299,10 @@ def _checked_blocks(
         yield block
 
 
-def _header_repetition_time(image: Any) -> float | None:
-    zooms: Sequence[float] = image.header.get_zooms()
+def header_repetition_time(image: Any) -> float | None:
+    """TR in s by an image's header; None where it does not say."""
     unit = image.header.get_xyzt_units()[1]
-    value = float(zooms[3])
+    value = float(image.header.get_zooms()[3])
     # A header without a unit of time and with the default 1 says nothing.
     if not np.isfinite(value) or value <= 0 or (unit not in _SECONDS and value == 1):
         return None

@@ -1,15 +1,18 @@
-"""Stimulus images as pixels."""
+"""Stimuli as pixels: images, and frames of movies."""
 
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipmused_bids.dataset.contents import require_content
-from clipmused_bids.errors import DataError
+from clipmused_bids.dataset.movies import read_frames
+from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import Picture
 
 if TYPE_CHECKING:
@@ -21,8 +24,54 @@ _BACKGROUND = (128, 128, 128)
 
 
 def open_picture(picture: Picture) -> Image:
-    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image`."""
+    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image` and `read_frames`."""
+    if picture.seconds is not None:
+        return next(read_frames(picture.path, [picture.seconds], most_pixels=MOST_PIXELS))
     return open_image(picture.path)
+
+
+def open_pictures(pictures: Mapping[str, Picture]) -> Iterator[tuple[str, Image | ClipMusedError]]:
+    """Read many pictures one by one; the frames of one movie are read in one pass.
+
+    Parameters
+    ----------
+    pictures : mapping of str to Picture
+        By any key.
+
+    Yields
+    ------
+    key : str
+        Each once; still pictures in their order, then movies, each in the order of time.
+    picture : PIL image or ClipMusedError
+        RGB, 8 bits; or why there is none. What ends a movie is the answer for all of its frames that follow.
+    """
+    frames: dict[Path, list[tuple[float, str]]] = defaultdict(list)
+    for key, picture in pictures.items():
+        if picture.seconds is None:
+            yield key, _opened(picture)
+        else:
+            frames[picture.path].append((picture.seconds, key))
+    for path, wanted in frames.items():
+        yield from _frames_of(path, sorted(wanted))
+
+
+def _opened(picture: Picture) -> Image | ClipMusedError:
+    try:
+        return open_picture(picture)
+    except ClipMusedError as error:
+        return error
+
+
+def _frames_of(path: Path, wanted: list[tuple[float, str]]) -> Iterator[tuple[str, Image | ClipMusedError]]:
+    keys = deque(key for _, key in wanted)
+    wrong: ClipMusedError | None = None
+    try:
+        for image in read_frames(path, [seconds for seconds, _ in wanted], most_pixels=MOST_PIXELS):
+            yield keys.popleft(), image
+    except ClipMusedError as error:
+        wrong = error
+    if wrong is not None:
+        yield from ((key, wrong) for key in keys)
 
 
 def open_image(path: Path, *, most_pixels: int = MOST_PIXELS) -> Image:

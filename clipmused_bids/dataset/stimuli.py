@@ -12,7 +12,7 @@ from typing import Literal
 
 from clipmused_bids.dataset.catalogue import StimulusTable, read_stimuli_table
 from clipmused_bids.dataset.contents import is_fetched
-from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS
+from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS, MOVIE_EXTENSIONS
 from clipmused_bids.dataset.stimulus_names import (
     base_name,
     escapes,
@@ -185,8 +185,8 @@ def _usable(index: _Index, relative: str, how: str) -> tuple[Path | None, str]:
     path = index.root / relative
     if _link_escapes(path, index.root):
         return None, "refused: a link that leads out of the folder of stimuli"
-    if not path.name.lower().endswith(IMAGE_EXTENSIONS):
-        return None, f"not an image file ({path.suffix or 'no extension'})"
+    if not path.name.lower().endswith(IMAGE_EXTENSIONS + MOVIE_EXTENSIONS):
+        return None, f"neither an image nor a movie ({path.suffix or 'no extension'})"
     if not is_fetched(path):
         return None, f"not fetched: datalad get {path}"
     return path, how

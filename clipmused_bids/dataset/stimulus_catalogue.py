@@ -12,14 +12,16 @@ from clipmused_bids.dataset.documents import NOT_AVAILABLE, encode_tsv, write_js
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.tsv import read_table
 from clipmused_bids.errors import MissingInputError
-from clipmused_bids.records import Stimuli
+from clipmused_bids.records import Picture, Stimuli
 
 _COLUMNS: Mapping[str, Any] = {
     "stimulus_id": {"Description": "Stimulus, as the events name it"},
-    "type": {"Description": "image, or category where only a name is known"},
-    "filename": {"Description": "Image file in the raw dataset's stimuli folder, else its base name"},
+    "type": {"Description": "image; video for a frame of a movie; category where only a name is known"},
+    "filename": {"Description": "Image or movie in the raw dataset's stimuli folder, else its base name"},
     "present": {"Description": "Whether the file was found"},
-    "content_hash": {"Description": "SHA-256 of the file; the key of its features in desc-*_embeddings"},
+    "content_hash": {
+        "Description": "SHA-256 of the file, or of a frame; the key of its features in desc-*_embeddings"
+    },
     "n_captions": {"Description": "Sentences that describe it"},
 }
 _MOST_ATTEMPTS = 20
@@ -69,7 +71,7 @@ def write_catalogue(
 def _columns(stimuli: Stimuli, *, content_hash: Sequence[str | None], bids_dir: Path) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "stimulus_id": stimuli.stimulus_id,
-        "type": ["category" if picture is None else "image" for picture in stimuli.picture],
+        "type": [_type(picture) for picture in stimuli.picture],
         "filename": [
             None if picture is None else _portable(picture.path, bids_dir) for picture in stimuli.picture
         ],
@@ -98,6 +100,12 @@ def _with_others(ours: Mapping[str, Any], path: Path) -> dict[str, list[Any]]:
     }
     order = sorted(range(len(joined["stimulus_id"])), key=lambda k: str(joined["stimulus_id"][k]))
     return {name: [values[k] for k in order] for name, values in joined.items()}
+
+
+def _type(picture: Picture | None) -> str:
+    if picture is None:
+        return "category"
+    return "image" if picture.seconds is None else "video"
 
 
 def _portable(path: Path, bids_dir: Path) -> str:

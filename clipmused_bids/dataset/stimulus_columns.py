@@ -9,6 +9,7 @@ from clipmused_bids.dataset.tsv import is_missing
 from clipmused_bids.errors import UsageError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+MOVIE_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".flv")
 STIMULUS_COLUMNS = (
     "stim_file", "stim_id", "file_path", "image_path", "stim", "stimname", "stim_name", "stimulus_name",
     "ImgName", "image", "identifier", "73k_id", "73KID",
@@ -30,7 +31,7 @@ def choose_column(columns: Mapping[str, Sequence[str]], *, wanted: str | None) -
     -------
     str or None
         What was asked for; else the first of the columns public datasets use that holds any value; else
-        ``condition`` or ``trial_type`` if at least half of its values look like image files; else None.
+        ``condition`` or ``trial_type`` if at least half of its values look like images or movies; else None.
 
     Raises
     ------
@@ -49,7 +50,9 @@ def choose_column(columns: Mapping[str, Sequence[str]], *, wanted: str | None) -
             return name
     for name in _LAST_RESORT:
         cells = columns.get(name, ())
-        if cells and 2 * sum(looks_like_image(cell) for cell in cells) >= len(cells):
+        if cells and 2 * sum(looks_like_image(cell) or looks_like_movie(cell) for cell in cells) >= len(
+            cells
+        ):
             return name
     return None
 
@@ -57,6 +60,11 @@ def choose_column(columns: Mapping[str, Sequence[str]], *, wanted: str | None) -
 def looks_like_image(cell: str) -> bool:
     """Whether a cell ends like the name of an image file."""
     return cell.lower().endswith(IMAGE_EXTENSIONS)
+
+
+def looks_like_movie(cell: str) -> bool:
+    """Whether a cell ends like the name of a movie file."""
+    return cell.lower().endswith(MOVIE_EXTENSIONS)
 
 
 def looks_like_file(cell: str) -> bool:

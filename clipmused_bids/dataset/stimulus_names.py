@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS
+from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS, MOVIE_EXTENSIONS
 
 
 def normalised(name: str) -> str:
@@ -32,9 +32,10 @@ def base_name(name: str) -> str:
 
 
 def without_extension(name: str) -> str:
-    """Name without the extension of an image (other dots are part of the name)."""
+    """Name without the extension of an image or a movie (other dots are part of the name)."""
     lowered = name.lower()
-    extension = next((ending for ending in IMAGE_EXTENSIONS if lowered.endswith(ending)), "")
+    extensions = IMAGE_EXTENSIONS + MOVIE_EXTENSIONS
+    extension = next((ending for ending in extensions if lowered.endswith(ending)), "")
     return name[: len(name) - len(extension)]
 
 

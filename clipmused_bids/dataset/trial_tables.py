@@ -21,6 +21,12 @@ OWN_COLUMNS: Mapping[str, Mapping[str, str]] = {
     "condition": {"Description": "Condition of the trial as the events file names it"},
 }
 
+# Of samples of movies only.
+MOVIE_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "movie": {"Description": "Movie that was on screen"},
+    "movie_seconds": {"Description": "Time in the movie", "Units": "s"},
+}
+
 
 def trial_columns(trials: Trials, *, kept: IntArray) -> dict[str, Any]:
     """Return the table of some trials: our columns, then every other column of the events file.
@@ -45,7 +51,9 @@ def trial_columns(trials: Trials, *, kept: IntArray) -> dict[str, Any]:
         "stimulus_id": chosen.stimulus_id,
         "condition": chosen.condition,
     }
-    names = _names_in_table(tuple(trials.columns))
+    if chosen.movie is not None:
+        own |= {"movie": chosen.movie, "movie_seconds": chosen.movie_seconds}
+    names = _names_in_table(trials)
     others = {
         names[key]: tuple(" ".join(cell.split()) for cell in cells) for key, cells in chosen.columns.items()
     }
@@ -54,9 +62,9 @@ def trial_columns(trials: Trials, *, kept: IntArray) -> dict[str, Any]:
 
 def column_fields(trials: Trials) -> dict[str, Any]:
     """Describe each column of the table, for its sidecar; ``EventsColumns`` are their names in the events file."""
-    names = _names_in_table(tuple(trials.columns))
+    names = _names_in_table(trials)
     others = {name: {"Description": f"Column {key} of the events file"} for key, name in names.items()}
-    return {**OWN_COLUMNS, **others, "EventsColumns": {name: key for key, name in names.items()}}
+    return {**_own_columns(trials), **others, "EventsColumns": {name: key for key, name in names.items()}}
 
 
 def trials_of(table: Path, sidecar: Mapping[str, Any]) -> tuple[Trials, IntArray]:
@@ -76,7 +84,9 @@ def trials_of(table: Path, sidecar: Mapping[str, Any]) -> tuple[Trials, IntArray
         If it has not the columns that the sidecar describes.
     """
     columns = read_table(table).columns
-    lacking = [name for name in (*OWN_COLUMNS, *sidecar["EventsColumns"]) if name not in columns]
+    continuous = all(name in sidecar and name not in sidecar["EventsColumns"] for name in MOVIE_COLUMNS)
+    own = (*OWN_COLUMNS, *(MOVIE_COLUMNS if continuous else ()))
+    lacking = [name for name in (*own, *sidecar["EventsColumns"]) if name not in columns]
     if lacking:
         raise DataError(f"{table}: column {lacking[0]} is missing; columns are {', '.join(columns)}.")
     nuisance = sidecar["NuisanceEvents"]
@@ -94,14 +104,20 @@ def trials_of(table: Path, sidecar: Mapping[str, Any]) -> tuple[Trials, IntArray
         excluded=sidecar["EventsExcluded"],
         stimulus_column=sidecar["StimulusColumn"],
         notes=tuple(sidecar["EventsNotes"]),
+        movie=columns["movie"] if continuous else None,
+        movie_seconds=np.array([number(cell) for cell in columns["movie_seconds"]]) if continuous else None,
     )
     return trials, np.array(columns["trial"], dtype=int)
 
 
-def _names_in_table(names: tuple[str, ...]) -> dict[str, str]:
-    taken = set(OWN_COLUMNS)
+def _own_columns(trials: Trials) -> dict[str, Mapping[str, str]]:
+    return {**OWN_COLUMNS, **(MOVIE_COLUMNS if trials.continuous else {})}
+
+
+def _names_in_table(trials: Trials) -> dict[str, str]:
+    taken = set(_own_columns(trials))
     found: dict[str, str] = {}
-    for name in names:
+    for name in trials.columns:
         free = name
         while free in taken:
             free = f"events_{free}"

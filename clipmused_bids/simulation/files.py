@@ -12,7 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.records import Grid
+
+
+def make_folder(root: Path) -> None:
+    """Make the folder of a new dataset.
+
+    Raises
+    ------
+    CannotCreateError
+        If it holds anything, or cannot be written.
+    """
+    try:
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise CannotCreateError(f"{root}: exists and is not empty.", hint="name a new folder")
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreateError(f"{root}: {error.strerror}.") from error
 
 
 def write_nifti(

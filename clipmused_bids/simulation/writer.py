@@ -11,27 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipmused_bids import __version__
-from clipmused_bids.errors import CannotCreateError
-from clipmused_bids.simulation.anatomy import REGION_NAMES, Anatomy, smooth_fields
-from clipmused_bids.simulation.files import write_bytes, write_json, write_nifti, write_png, write_tsv
+from clipmused_bids.simulation.anatomy import REGION_NAMES
+from clipmused_bids.simulation.files import make_folder, write_bytes, write_json, write_png, write_tsv
 from clipmused_bids.simulation.parameters import SimulationParameters
+from clipmused_bids.simulation.run_files import (
+    BIDS_VERSION,
+    participant_label,
+    raw_file,
+    write_derivative,
+    write_derivative_top,
+    write_raw_bold,
+)
 from clipmused_bids.simulation.scenes import CATEGORIES, captions
 from clipmused_bids.simulation.study import (
     SimulatedParticipant,
-    SimulatedRun,
     Study,
     make_participant,
     make_study,
 )
 
 _log = logging.getLogger(__name__)
-_BIDS_VERSION = "1.10.0"
 _TASK = "scenes"
-# Arbitrary units of a voxel at rest, in steps of which 1 % signal change is 100.
-_BASELINE = 10_000
 _README = """# Simulated scenes
 
 Nobody was scanned. {n_participants} simulated participants saw procedural scenes ({n_trials} trials each, {n_shared}
@@ -55,32 +57,23 @@ def write_dataset(root: Path, parameters: SimulationParameters) -> Study:
     CannotCreateError
         If the folder holds anything, or cannot be written.
     """
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise CannotCreateError(f"{root}: exists and is not empty.", hint="name a new folder")
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotCreateError(f"{root}: {error.strerror}.") from error
+    make_folder(root)
     study = make_study(parameters)
     _write_top(root, parameters)
     _write_stimuli(root / "stimuli", study)
     derivative = root / "derivatives" / "fmriprep"
-    _write_derivative_top(derivative)
+    write_derivative_top(derivative, name="Simulated scenes")
     truth: dict[str, Any] = {}
     for number in range(parameters.n_participants):
         label = participant_label(number)
         participant = make_participant(study, number)
-        _write_raw(root, participant, label=label, parameters=parameters)
-        _write_derivative(derivative, participant, label=label, parameters=parameters)
+        _write_events(root, participant, label=label, parameters=parameters)
+        write_raw_bold(root, participant, label=label, parameters=parameters, task=_TASK)
+        write_derivative(derivative, participant, label=label, parameters=parameters, task=_TASK)
         truth[label] = _write_voxels(root, participant, label=label)
         _log.info("sub-%s written: %s", label, truth[label])
     _write_truth(root, study, truth)
     return study
-
-
-def participant_label(number: int) -> str:
-    """Label of participant ``number`` (from 0): ``01``."""
-    return f"{number + 1:02d}"
 
 
 def stimulus_name(number: int) -> str:
@@ -94,7 +87,7 @@ def _write_top(root: Path, parameters: SimulationParameters) -> None:
         root / "dataset_description.json",
         {
             "Name": "Simulated scenes",
-            "BIDSVersion": _BIDS_VERSION,
+            "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "License": "CC0",
             "Authors": ["The clipmused-bids developers"],
@@ -156,22 +149,13 @@ def _picture(number: int) -> str:
     return f"{stimulus_name(number)}_image.png"
 
 
-def _write_raw(
+def _write_events(
     root: Path, participant: SimulatedParticipant, *, label: str, parameters: SimulationParameters
 ) -> None:
-    anatomy = participant.brain.anatomy
     for number, run in enumerate(participant.runs, start=1):
-        stem = root / f"sub-{label}" / "func" / f"sub-{label}_task-{_TASK}_run-{number:02d}"
-        write_nifti(
-            Path(f"{stem}_bold.nii.gz"),
-            _volume(run, anatomy),
-            grid=anatomy.grid,
-            repetition_time=parameters.repetition_time,
-            template=False,
-        )
         shown = run.schedule.stimulus.tolist()
         write_tsv(
-            Path(f"{stem}_events.tsv"),
+            raw_file(root, "events.tsv", label=label, task=_TASK, number=number),
             {
                 "onset": run.schedule.onset,
                 "duration": [parameters.duration] * len(shown),
@@ -180,83 +164,6 @@ def _write_raw(
                 "stim_id": [stimulus_name(k) for k in shown],
             },
         )
-
-
-def _write_derivative_top(folder: Path) -> None:
-    write_json(
-        folder / "dataset_description.json",
-        {
-            "Name": "Simulated scenes, as fMRIPrep would name them",
-            "BIDSVersion": _BIDS_VERSION,
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "clipmused-bids simulator", "Version": __version__}],
-        },
-    )
-    # As fMRIPrep does: BIDS has no confounds files yet.
-    write_bytes(folder / ".bidsignore", b"*_timeseries.*\n")
-    lookup = {"index": range(1, len(REGION_NAMES) + 1), "name": REGION_NAMES}
-    write_tsv(folder / "desc-regions_dseg.tsv", lookup)
-
-
-def _write_derivative(
-    folder: Path, participant: SimulatedParticipant, *, label: str, parameters: SimulationParameters
-) -> None:
-    anatomy = participant.brain.anatomy
-    template = not parameters.native
-    space = "MNI152NLin2009cAsym" if template else "T1w"
-    regions = folder / f"sub-{label}" / "anat" / f"sub-{label}_space-{space}_desc-regions_dseg.nii.gz"
-    write_nifti(regions, anatomy.dseg(), grid=anatomy.grid, template=template)
-    sidecar = {
-        "TaskName": _TASK,
-        "RepetitionTime": parameters.repetition_time,
-        "StartTime": parameters.start_time,
-        "SliceTimingCorrected": True,
-        "SkullStripped": False,
-    }
-    for number, run in enumerate(participant.runs, start=1):
-        stem = f"sub-{label}_task-{_TASK}_run-{number:02d}"
-        func = folder / f"sub-{label}" / "func"
-        bold = func / f"{stem}_space-{space}_desc-preproc_bold.nii.gz"
-        write_nifti(
-            bold,
-            _volume(run, anatomy),
-            grid=anatomy.grid,
-            repetition_time=parameters.repetition_time,
-            template=template,
-        )
-        sources = [f"bids:raw:sub-{label}/func/{stem}_bold.nii.gz"]
-        write_json(bold.with_name(bold.name.replace(".nii.gz", ".json")), sidecar | {"Sources": sources})
-        mask = func / f"{stem}_space-{space}_desc-brain_mask.nii.gz"
-        write_nifti(mask, anatomy.mask.astype(np.uint8), grid=anatomy.grid, template=template)
-        write_json(
-            mask.with_name(mask.name.replace(".nii.gz", ".json")), {"Type": "Brain", "Sources": sources}
-        )
-        write_tsv(func / f"{stem}_desc-confounds_timeseries.tsv", run.confounds)
-        write_json(func / f"{stem}_desc-confounds_timeseries.json", _confounds_sidecar(run))
-
-
-def _confounds_sidecar(run: SimulatedRun) -> dict[str, Any]:
-    components = [name for name in run.confounds if name.startswith("a_comp_cor")]
-    return {
-        name: {
-            "Method": "aCompCor",
-            "Mask": "combined",
-            "Retained": True,
-            "VarianceExplained": 1 / len(components),
-        }
-        for name in components
-    }
-
-
-def _volume(run: SimulatedRun, anatomy: Anatomy) -> NDArray[np.int16]:
-    """Percent signal change around a baseline that differs from voxel to voxel, as integers on the grid."""
-    rng = np.random.default_rng(60)
-    tissue = smooth_fields(anatomy.place, n_fields=1, length=30.0, rng=rng)[:, 0]
-    baseline = _BASELINE * (1 + 0.15 * np.tanh(tissue))
-    values = np.clip(np.round(baseline * (1 + run.series / 100)), 1, np.iinfo(np.int16).max)
-    volume = np.zeros((*anatomy.grid.shape, len(values)), dtype=np.int16)
-    volume[anatomy.mask] = values.T
-    return volume
 
 
 def _write_voxels(root: Path, participant: SimulatedParticipant, *, label: str) -> dict[str, Any]:

@@ -6,17 +6,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.catalogue import read_stimuli_table
-from clipmused_bids.dataset.contents import content_hash, read_json
+from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.labels import read_labels
+from clipmused_bids.dataset.movie_labels import read_movie_captions, read_movie_labels
+from clipmused_bids.dataset.movies import movie_length
 from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.picture_contents import content_keys
 from clipmused_bids.dataset.stimuli import Resolved, resolve_stimuli
 from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
+from clipmused_bids.dataset.stimulus_columns import looks_like_movie
+from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import FloatArray, Picture, Stimuli
+from clipmused_bids.stages.movies import samples_of
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.targets.prompts import stimulus_prompts
 
@@ -34,7 +41,7 @@ class Catalogue:
     ----------
     stimuli : Stimuli
     content : tuple of str
-        SHA-256 of each stimulus's file; "" where there is none.
+        Key of each stimulus's content, see ``content_keys``; "" where there is none.
     table : mapping of str to tuple of str
         Columns of the dataset's own ``stimuli.tsv``, in the order of ``stimuli``; empty without one.
     simulated : bool
@@ -78,7 +85,7 @@ class Catalogue:
 
 
 def make_catalogue(plan: Plan) -> Catalogue:
-    """Find files, labels and captions of every stimulus that an events file names.
+    """Find files, labels and captions of every stimulus that an events file names, and of every sample of a movie.
 
     Raises
     ------
@@ -94,17 +101,28 @@ def make_catalogue(plan: Plan) -> Catalogue:
     }
     inputs = plan.config.inputs
     table = read_stimuli_table(plan.config.bids_dir)
-    named = any(trials.stimulus_column for trials in plan.trials.values())
-    pictures = _pictures(plan, names) if named else (None,) * len(names)
-    label_names, labels, single = read_labels(
-        inputs.labels, stimulus_ids=names, conditions=conditions, stimuli_table=table
-    )
-    captions = read_captions(inputs.captions, stimulus_ids=names, stimuli_table=table)
+    of_sample = samples_of(plan.trials)
+    pictures: tuple[Picture | None, ...] = (None,) * len(names)
+    if of_sample:
+        # All trials are samples, or none is.
+        samples = {name: of_sample[name] for name in names}
+        pictures = _frames(plan, samples)
+        label_names, labels, single = read_movie_labels(
+            inputs.labels, samples=samples, conditions=conditions, stimuli_table=table
+        )
+        captions = read_movie_captions(inputs.captions, samples=samples)
+    else:
+        if any(trials.stimulus_column for trials in plan.trials.values()):
+            pictures = _pictures(plan, names)
+        label_names, labels, single = read_labels(
+            inputs.labels, stimulus_ids=names, conditions=conditions, stimuli_table=table
+        )
+        captions = read_captions(inputs.captions, stimulus_ids=names, stimuli_table=table)
     rows = [None if table is None else table.row_of(name) for name in names]
     columns = {} if table is None else table.columns
     return Catalogue(
         stimuli=Stimuli(tuple(names), pictures, captions, label_names, labels, single),
-        content=tuple("" if picture is None else content_hash(picture.path) for picture in pictures),
+        content=content_keys(pictures),
         table={
             column: tuple("n/a" if row is None else cells[row] for row in rows)
             for column, cells in columns.items()
@@ -134,7 +152,26 @@ def _pictures(plan: Plan, names: Sequence[str]) -> tuple[Picture | None, ...]:
         if resolved.missing
         else "",
     )
-    return tuple(None if path is None else Picture(path) for path in resolved.path)
+    return tuple(None if path is None else _picture(path) for path in resolved.path)
+
+
+def _picture(path: Path) -> Picture | None:
+    """Picture in a file; of a clip the frame in its middle."""
+    if not looks_like_movie(path.name):
+        return Picture(path)
+    try:
+        return Picture(path, seconds=round(movie_length(path) / 2, 3))
+    except ClipMusedError as error:
+        logger.warning("no picture: %s", str(error).splitlines()[0])
+        return None
+
+
+def _frames(plan: Plan, samples: Mapping[str, tuple[str, float]]) -> tuple[Picture | None, ...]:
+    """Frame of each sample, where the movie's file is there."""
+    return tuple(
+        Picture(plan.movies[movie], seconds=seconds) if movie in plan.movies else None
+        for movie, seconds in samples.values()
+    )
 
 
 def _is_simulated(plan: Plan) -> bool:

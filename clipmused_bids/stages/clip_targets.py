@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from clipmused_bids.dataset.description import write_descriptions
 from clipmused_bids.dataset.embeddings import EmbeddingCache
 from clipmused_bids.dataset.image_count import count_images
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.pictures import open_picture
+from clipmused_bids.dataset.pictures import open_pictures
 from clipmused_bids.dataset.tensors import digest
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Picture, Targets
@@ -25,6 +25,9 @@ from clipmused_bids.stages.portable import clip_name
 from clipmused_bids.stages.progress import track
 from clipmused_bids.targets.clip import ClipModel, encode_images, encode_texts, load_clip
 from clipmused_bids.targets.features import choose_low, high_level, low_level
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -162,17 +165,11 @@ def sentences_of(catalogue: Catalogue, row: int) -> tuple[str, ...]:
 
 def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Picture]) -> int:
     """Encode and store; returns how many images cannot be read."""
-    opened = []
-    for key in keys:
-        try:
-            opened.append((key, open_picture(contents[key])))
-        except ClipMusedError as error:
-            logger.warning("left out of the CLIP targets: %s", str(error).splitlines()[0])
+    opened: list[str] = []
+    pictures = {key: contents[key] for key in keys}
+    raw, image = encode_images(maker.clip, _readable(pictures, opened), batch_size=maker.options.batch_size)
     if not opened:
         return len(keys)
-    raw, image = encode_images(
-        maker.clip, (picture for _, picture in opened), batch_size=maker.options.batch_size
-    )
     low = low_level(
         raw,
         kind=maker.low_kind,
@@ -180,8 +177,20 @@ def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Pic
         projection_width=maker.options.projection_width,
         seed=PROJECTION_SEED,
     )
-    maker.images.add([key for key, _ in opened], {"low": low.astype(np.float16), "image": image})
+    maker.images.add(opened, {"low": low.astype(np.float16), "image": image})
     return len(keys) - len(opened)
+
+
+def _readable(pictures: dict[str, Picture], opened: list[str]) -> Iterator[Image]:
+    """Yield the pictures that can be read, and note their keys; each reason why others cannot is logged once."""
+    reasons: set[str] = set()
+    for key, picture in open_pictures(pictures):
+        if not isinstance(picture, ClipMusedError):
+            opened.append(key)
+            yield picture
+        elif (reason := str(picture).splitlines()[0]) not in reasons:
+            reasons.add(reason)
+            logger.warning("left out of the CLIP targets: %s", reason)
 
 
 def _spread(values: NDArray[Any], places: Sequence[int], *, n: int) -> NDArray[np.float32]:

@@ -188,7 +188,7 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
         stimulus_id=design.stimulus_id,
         onset=design.onset,
         regime=split.regime,
-        design="events",
+        design="continuous" if design.continuous else "events",
         content=design.content,
         fitted=planned_fits(plan),
     )

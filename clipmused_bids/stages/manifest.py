@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from clipmused_bids.config import Config, InputOptions
@@ -41,6 +41,8 @@ class FoundRuns:
     runs, event_runs : tuple of Run
         Of the participants asked for; of all.
     trials : mapping of str to Trials
+    movies : mapping of str to Path
+        File of each movie that was found, by its name.
     """
 
     participants: tuple[str, ...]
@@ -48,6 +50,7 @@ class FoundRuns:
     runs: tuple[Run, ...]
     event_runs: tuple[Run, ...]
     trials: Mapping[str, Trials]
+    movies: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_betas(config: Config, manifest: Path, *, failures: Failures) -> FoundRuns:

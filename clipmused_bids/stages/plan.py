@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from clipmused_bids.dataset.derivatives import Derivative, find_derivatives
 from clipmused_bids.dataset.events import read_events
 from clipmused_bids.dataset.images import run_seconds
 from clipmused_bids.dataset.layout import find_runs
+from clipmused_bids.dataset.movie_logs import read_frame_log
 from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
 from clipmused_bids.dataset.spaces import is_common_space
 from clipmused_bids.errors import (
@@ -29,6 +30,7 @@ from clipmused_bids.responses.estimate import check_options, choose_kind, defaul
 from clipmused_bids.stages.betas import with_trial_table
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.manifest import FoundRuns, find_betas
+from clipmused_bids.stages.movies import sample_movies, volume_trials
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Plan:
     common_space : bool
     hyperparameters : Hyperparameters
     preset : str
+    movies : mapping of str to Path
+        Movie files of the samples, by the name of the movie.
     """
 
     config: Config
@@ -70,6 +74,7 @@ class Plan:
     common_space: bool
     hyperparameters: Hyperparameters
     preset: str
+    movies: Mapping[str, Path] = field(default_factory=dict)
 
     def runs_of(self, participant: str) -> tuple[Run, ...]:
         """Runs of one participant, in order."""
@@ -121,6 +126,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
             config.hyperparameters(default_preset=preset), kind=kind, trials=trials[runs[0].key]
         ),
         preset=preset,
+        movies=found.movies,
     )
 
 
@@ -148,11 +154,20 @@ def _found(config: Config, *, failures: Failures) -> FoundRuns:
     event_runs = runs
     if {"train", "evaluate"} & set(config.actions):
         event_runs = _all_runs_with_events(config, tasks=tuple({run.task for run in runs}), known=runs)
-    trials = _read_all_events(config, event_runs, selected={run.key for run in runs}, failures=failures)
+    selected = {run.key for run in runs}
+    trials = _read_all_events(config, event_runs, selected=selected, failures=failures)
+    trials, movies = sample_movies(
+        trials,
+        event_runs,
+        bids_dir=config.bids_dir,
+        inputs=config.inputs,
+        selected=selected,
+        failures=failures,
+    )
     participants = failures.without_failed(asked)
     runs = tuple(run for run in runs if run.participant in participants and run.key in trials)
     _require_trials(runs, trials)
-    return FoundRuns(participants, derivatives, runs, event_runs, trials)
+    return FoundRuns(participants, derivatives, runs, event_runs, trials, movies.path)
 
 
 def _runs_with_images(
@@ -172,7 +187,7 @@ def _runs_with_images(
             selection=config.selection,
             participants=participants,
             image_kind=image_kind,
-            need_events=True,
+            need_events=not _decodes_volumes(config),
         )
 
     try:
@@ -186,6 +201,11 @@ def _runs_with_images(
             runs += found((participant,))
     failures.without_failed(asked)
     return tuple(runs)
+
+
+def _decodes_volumes(config: Config) -> bool:
+    """Whether runs without events can be decoded: volume by volume, with a decoder of windows."""
+    return config.actions == ("decode",) and config.hyperparameters().responses.kind == "window"
 
 
 def _all_runs_with_events(
@@ -230,6 +250,18 @@ def _read_all_events(
 
 def _read_run(config: Config, run: Run) -> Trials:
     """Read the events as for training; where they name nothing and nothing is trained, every trial is to be decoded."""
+    if run.events is None and _decodes_volumes(config):
+        logger.info("%s: no events; every volume is decoded.", run.label)
+        return volume_trials(run, lag=config.hyperparameters().responses.lag or 0.0)
+    seconds = run_seconds(run)
+    log = read_frame_log(
+        run,
+        movie=config.inputs.movie,
+        stimulus_column=config.inputs.stimulus_column,
+        run_seconds=seconds,
+    )
+    if log is not None:
+        return log
 
     def read(*, decode: bool) -> Trials:
         return read_events(
@@ -238,7 +270,7 @@ def _read_run(config: Config, run: Run) -> Trials:
             stimulus_column=config.inputs.stimulus_column,
             merge_blocks=config.inputs.merge_blocks,
             decode=decode,
-            run_seconds=run_seconds(run),
+            run_seconds=seconds,
         )
 
     try:

@@ -15,16 +15,18 @@ from clipmused_bids.dataset.documents import canonical_json
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.split_file import read_split, write_split
 from clipmused_bids.dataset.tensors import digest
+from clipmused_bids.dataset.tsv import is_missing
 from clipmused_bids.errors import CannotCreateError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.evaluation.split_design import SplitDesign
 from clipmused_bids.evaluation.splits import assign, make_split, regime_of
-from clipmused_bids.records import Run, SetName, Split, Trials
+from clipmused_bids.records import BoolArray, FloatArray, Run, SetName, Split, Trials
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
 
 logger = logging.getLogger(__name__)
 
 SET_COLUMNS = ("split", "set")
+CLIP_COLUMNS = ("clip_id", "clip")
 # Share of trials with the condition of the trial before; shuffled conditions repeat far less often.
 SAME_AS_BEFORE = 0.75
 
@@ -137,6 +139,10 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
     runs = [run for run in plan.event_runs for _ in range(plan.trials[run.key].n_trials)]
     trials = [plan.trials[run.key] for run in plan.event_runs]
     stimuli = tuple(name for run in trials for name in run.stimulus_id)
+    content = catalogue.contents_of(stimuli)
+    movie = movies_of(trials)
+    repeated = None if movie is None else repeated_clips(trials, movie, content)
+    labels, label_names = _guarded_labels(plan, catalogue, stimuli)
     column = _set_column(plan, catalogue, stimuli, asked)
     return SplitDesign(
         run_key=tuple(run.key for run in runs),
@@ -144,13 +150,69 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
         session=tuple(run.session for run in runs),
         run=tuple(run.run for run in runs),
         stimulus_id=stimuli,
-        labels=catalogue.labels_of(stimuli),
+        labels=labels,
         onset=np.concatenate([run.onset for run in trials]) if trials else np.empty(0),
-        label_names=catalogue.stimuli.label_names,
+        label_names=label_names,
         blocked=all(run.stimulus_column is None for run in trials) or in_blocks(trials),
+        continuous=movie is not None,
+        movie=movie,
+        repeated_clip=repeated,
         column=column,
-        content=catalogue.contents_of(stimuli),
+        content=content,
     )
+
+
+def movies_of(runs: Sequence[Trials]) -> tuple[str, ...] | None:
+    """Movie of each trial; None where the trials are no samples of movies."""
+    if not any(run.continuous for run in runs):
+        return None
+    return tuple(name for run in runs for name in run.movie or ())
+
+
+def repeated_clips(runs: Sequence[Trials], movie: Sequence[str], content: Sequence[str]) -> BoolArray:
+    """Samples of clips that several movies hold: of one ``clip_id`` (or ``clip``) in the events, or of one content.
+
+    A movie that is shown twice as a whole repeats nothing in this sense: it stays in one set, or the regime says that
+    its stimuli were seen.
+
+    Parameters
+    ----------
+    runs : sequence of Trials
+    movie, content : sequence of str, length n
+        Movie and content key ("" where unknown) of each sample over all runs.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    nothing = ("n/a",)
+    clip = [
+        cell
+        for run in runs
+        for cell in next(
+            (run.columns[name] for name in CLIP_COLUMNS if name in run.columns), nothing * run.n_trials
+        )
+    ]
+    repeated = np.zeros(len(movie), dtype=bool)
+    for names in (clip, content):
+        homes: dict[str, set[str]] = {}
+        for name, home in zip(names, movie, strict=True):
+            homes.setdefault(name, set()).add(home)
+        repeated |= np.array([not is_missing(name) and len(homes[name]) > 1 for name in names], dtype=bool)
+    return repeated
+
+
+def _guarded_labels(
+    plan: Plan, catalogue: Catalogue, stimuli: Sequence[str]
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Labels that a split must leave training trials of: those that are not rarer than what is decoded."""
+    labels, names = catalogue.labels_of(stimuli), catalogue.stimuli.label_names
+    least = plan.hyperparameters.min_label_frequency
+    known = np.maximum((~np.isnan(labels)).sum(axis=0), 1)
+    kept = np.nansum(labels, axis=0) / known >= least
+    if not kept.any():
+        return labels, names
+    return labels[:, kept], tuple(name for name, keep in zip(names, kept, strict=True) if keep)
 
 
 def in_blocks(runs: Sequence[Trials]) -> bool:

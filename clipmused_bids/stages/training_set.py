@@ -120,7 +120,7 @@ def training_set(
         label_names=label_names,
         single_label=catalogue.stimuli.single_label,
         targets=guiding_targets(maker, catalogue, stimuli, names.tolist()),
-        group_by="stimulus" if "unseen stimuli" in split.regime else "run",
+        group_by="stimulus" if "unseen stimuli" in split.regime and not _shows_movies(plan) else "run",
     )
     known = _known(labels)
     _require_everyone_trains(data, (names == "train") & known)
@@ -182,6 +182,11 @@ def standardization_unit(plan: Plan) -> str:
     if wanted != "auto":
         return wanted
     return "session" if plan.kind == "betas" else "run"
+
+
+def _shows_movies(plan: Plan) -> bool:
+    """Neighbouring samples of a movie are nearly one stimulus: only runs stay apart."""
+    return any(plan.trials[run.key].continuous for run in plan.runs)
 
 
 def participant_standardization(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from clipmused_bids.config import Selection
@@ -24,10 +25,12 @@ from clipmused_bids.dataset.images import read_bold, read_grid
 from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.masks import participant_mask
+from clipmused_bids.dataset.movie_events import sampled, shows_movies
+from clipmused_bids.dataset.movie_logs import read_frame_log
 from clipmused_bids.dataset.names import entities_of
 from clipmused_bids.dataset.participants import select_participants
 from clipmused_bids.dataset.stimuli import resolve_stimuli
-from clipmused_bids.errors import DataError
+from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import Run
 
 pytestmark = [
@@ -221,3 +224,32 @@ def test_coco_labels_and_captions_of_one_hundred_images():
     assert Counter(map(len, captions)).most_common(1)[0][0] == 5
     resolved = resolve_stimuli(ids, bids_dir=root, stimuli_dirs=(str(root),))
     assert resolved.path == tuple(images)
+
+
+def test_frames_that_ds000113_logs_become_seconds_of_the_movie():
+    """The film runs at 25 frames a second: frame 25 k + 25 appears at second k + 1 of the movie."""
+    run = wild("ds000113/**/*events.tsv")
+    with pytest.raises(UsageError, match="logs movie times"):
+        read_frame_log(run, movie=None, stimulus_column=None, run_seconds=None)
+    log = read_frame_log(run, movie="fg_av_seg0.mkv", stimulus_column=None, run_seconds=None)
+    made = sampled(log, interval=1.0, lengths={})
+    assert (made.n_rows, made.n_rows_in_trials, made.excluded) == (399, 399, {})
+    assert made.stimulus_id == tuple(f"fg_av_seg0.mkv@{k}" for k in range(1, 17))
+    table = pd.read_csv(run.events, sep="\t").set_index("frameidx")
+    logged = table.loc[[25 * k for k in range(1, 16)], "onset"]
+    np.testing.assert_allclose(made.onset[:15], logged)
+    # The last second begins 0.04 s after the onset of the last frame in the file, which stays for 0.053 s.
+    assert made.onset[15] == pytest.approx(table.loc[399, "onset"] + 0.04)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "seconds"), [("ds004488/**/*events.tsv", 2), ("ds005165/**/*test*events.tsv", 3)]
+)
+def test_action_clips_are_trials_unless_an_interval_is_asked_for(pattern, seconds):
+    trials = read_events(wild(pattern), **PLAIN)
+    assert not shows_movies(trials, forced=False, lengths={})
+    assert shows_movies(trials, forced=True, lengths={})
+    made = sampled(trials, interval=1.0, lengths=dict.fromkeys(trials.stimulus_id, float(seconds)))
+    assert made.n_trials == seconds * trials.n_trials
+    assert made.n_rows_in_trials == trials.n_rows_in_trials
+    assert dict(made.excluded) == dict(trials.excluded)

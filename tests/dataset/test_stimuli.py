@@ -102,13 +102,13 @@ def test_links_may_lead_into_an_annex_but_not_elsewhere(tmp_path):
 
 def test_coverage_and_files_that_are_no_images(tmp_path):
     picture(tmp_path / "stimuli/a.png")
-    (tmp_path / "stimuli/b.mp4").write_bytes(b"x")
+    (tmp_path / "stimuli/b.txt").write_bytes(b"x")
     (tmp_path / "stimuli/._a.png").write_bytes(b"x")
-    resolved = resolve(tmp_path, "a.png", "b.mp4", "c.png", "a.png")
-    assert resolved.names == ("a.png", "b.mp4", "c.png")
+    resolved = resolve(tmp_path, "a.png", "b.txt", "c.png", "a.png")
+    assert resolved.names == ("a.png", "b.txt", "c.png")
     assert resolved.coverage == pytest.approx(1 / 3)
-    assert resolved.missing == ("b.mp4", "c.png")
-    assert resolved.reason[1:] == ("not an image file (.mp4)", "not found")
+    assert resolved.missing == ("b.txt", "c.png")
+    assert resolved.reason[1:] == ("neither an image nor a movie (.txt)", "not found")
     assert resolve(tmp_path / "none", "a.png").coverage == 0
 
 

@@ -103,6 +103,18 @@ def test_held_out_responses_do_not_move_training_responses(tmp_path: Path) -> No
     assert sources == {"training"}
 
 
+def test_neighbouring_samples_of_a_movie_stay_together(world: World) -> None:
+    """Seconds of a movie are different stimuli and nearly the same picture: folds are made of runs."""
+    sets = ["train"] * (2 * N) + ["train"] + ["val"] * (N - 1) + ["test"] * N
+    for continuous in (False, True):
+        again = numbered(World(world.folder / str(continuous)))
+        for key, trials in again.trials.items() if continuous else ():
+            again.trials[key] = replace(trials, movie=("m",) * N, movie_seconds=np.arange(float(N)))
+        group = build(again, again.split(sets), make_catalogue(ALWAYS)).train.group
+        assert len(set(group[: 2 * N].tolist())) == (2 if continuous else N)
+        assert not continuous or len(set(group[:N].tolist())) == 1
+
+
 def test_rows_follow_the_trial_numbers_where_trials_were_dropped(world: World) -> None:
     world.add(make_run(), "abcde", np.array([[10.0], [12.0], [14.0]]), kept=[0, 2, 4])
     split = world.split(["train", "test", "val", "test", "train"])
