@@ -46,6 +46,21 @@ def require_contents(paths: Iterable[Path]) -> None:
         )
 
 
+def read_bytes(path: Path) -> bytes:
+    """Whole content of a file.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is not there, was not fetched, or cannot be read.
+    """
+    require_content(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -56,10 +71,10 @@ def read_json(path: Path) -> dict[str, Any]:
     DataError
         If it is not JSON or not an object.
     """
-    require_content(path)
+    content = read_bytes(path)
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except ValueError as error:
+        value = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({error}).") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: a JSON object was expected, found {type(value).__name__}.")
@@ -67,10 +82,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is not there, was not fetched, or cannot be read.
+    """
     require_content(path)
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def is_fetched(path: Path) -> bool:
@@ -85,7 +109,7 @@ def _problem(path: Path) -> MissingInputError | None:
         # Not resolved: the link's own target says whether an annex was meant.
         if path.is_symlink() and "annex" in str(path.readlink()):
             return _not_fetched(path, "datalad get")
-        return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
+        return _unreadable(path, error)
     if not path.is_file():
         return MissingInputError(f"{path}: not a file.")
     if size > _LARGEST_POINTER:
@@ -94,9 +118,13 @@ def _problem(path: Path) -> MissingInputError | None:
         with path.open("rb") as stream:
             start = stream.read(64)
     except OSError as error:
-        return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
+        return _unreadable(path, error)
     command = next((command for mark, command in _POINTERS if start.startswith(mark)), None)
     return None if command is None else _not_fetched(path, command)
+
+
+def _unreadable(path: Path, error: OSError) -> MissingInputError:
+    return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
 
 
 def _not_fetched(path: Path, command: str) -> MissingInputError:

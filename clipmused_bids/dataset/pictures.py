@@ -3,26 +3,70 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipmused_bids.dataset.contents import require_content
-from clipmused_bids.errors import DataError
+from clipmused_bids.dataset.banks import MOST_PIXELS, read_row, row_hashes
+from clipmused_bids.dataset.contents import content_hash, require_content
+from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BACKGROUND = (128, 128, 128)
 
 
 def open_picture(picture: Picture) -> Image:
-    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image`."""
+    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image` and `read_row`."""
+    if picture.dataset is not None and picture.row is not None:
+        from PIL import Image as PillowImage
+
+        return PillowImage.fromarray(read_row(picture.path, picture.dataset, picture.row))
     return open_image(picture.path)
+
+
+def content_keys(pictures: Sequence[Picture | None]) -> tuple[str | ClipMusedError, ...]:
+    """Key of each picture's content, the same for the same content wherever it lies.
+
+    Parameters
+    ----------
+    pictures : sequence of (Picture or None)
+
+    Returns
+    -------
+    tuple of (str or ClipMusedError)
+        SHA-256 of the bytes of a file, or of the pixels of a row of a bank; "" where there is no picture; the error
+        where the content cannot be read.
+    """
+    rows = _keys_of_rows([picture for picture in pictures if picture is not None])
+    return tuple(
+        "" if picture is None else rows.get(picture) or _key_of_file(picture) for picture in pictures
+    )
+
+
+def _key_of_file(picture: Picture) -> str | ClipMusedError:
+    try:
+        return content_hash(picture.path)
+    except ClipMusedError as error:
+        return error
+
+
+def _keys_of_rows(pictures: Sequence[Picture]) -> dict[Picture, str | ClipMusedError]:
+    """Keys of the pictures that are rows of banks; each bank is opened once."""
+    banks: dict[tuple[Path, str], dict[int, Picture]] = {}
+    for picture in pictures:
+        if picture.dataset is not None and picture.row is not None:
+            banks.setdefault((picture.path, picture.dataset), {})[picture.row] = picture
+    found: dict[Picture, str | ClipMusedError] = {}
+    for (path, dataset), rows in banks.items():
+        hashes = row_hashes(path, dataset, list(rows))
+        found |= {rows[row]: key for row, key in hashes.items()}
+    return found
 
 
 def open_image(path: Path, *, most_pixels: int = MOST_PIXELS) -> Image:

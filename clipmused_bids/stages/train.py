@@ -85,7 +85,10 @@ def train_decoder(
         If a decoder of another configuration is stored under this label and ``overwrite`` is off.
     """
     folder = tree.model_folder(model_label)
-    request = decoder_request(plan, split, members=members, method=method, maker=maker)
+    request = {
+        **decoder_request(plan, split, members=members, method=method, maker=maker),
+        "left_out": list(catalogue.left_out),
+    }
     whose = f"sub-{participant}" if participant else "group"
     _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
     done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)
@@ -133,7 +136,7 @@ def decoder_request(
         {"targets", "model", "training"} if METHODS[method].deep else set()
     )
     inputs = as_tables(plan.config.inputs)
-    for name in ("derivatives", "stimuli_dirs", "labels", "captions", "mask"):
+    for name in ("derivatives", "stimuli_dirs", "stimulus_map", "labels", "captions", "mask"):
         # Places differ between machines; what they held is compared by hashes and names.
         inputs.pop(name, None)
     atlas = inputs.pop("atlas", None)

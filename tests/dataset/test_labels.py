@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.labels import read_labels
+from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.errors import DataError, UsageError
+from tests.stages.conftest import make_trials
 
 NAN = np.nan
 
@@ -16,7 +19,23 @@ NAN = np.nan
 def labels(tmp_path, text, ids, *, name="labels.tsv", conditions=None, table=None):
     path = tmp_path / name
     path.write_text(text if isinstance(text, str) else json.dumps(text))
-    return read_labels((str(path),), stimulus_ids=ids, conditions=conditions, stimuli_table=table)
+    return read_labels(
+        (str(path),), stimulus_ids=ids, presentations=shown(conditions or {}), stimuli_table=table
+    )
+
+
+def shown(conditions, **columns) -> Presentations:
+    """One trial of each stimulus; or, with lists, one of each of its conditions."""
+    pairs = [
+        (stimulus, condition)
+        for stimulus, own in conditions.items()
+        for condition in (own if isinstance(own, list) else [own])
+    ]
+    run = make_trials([stimulus for stimulus, _ in pairs], columns=columns)
+    return Presentations((replace(run, condition=tuple(condition for _, condition in pairs)),))
+
+
+NOTHING = Presentations(())
 
 
 def test_columns_of_zero_and_one(tmp_path):
@@ -56,7 +75,10 @@ def test_keys_may_be_conditions(tmp_path):
 
 def test_conditions_are_labels_where_nothing_else_is():
     names, values, single = read_labels(
-        (), stimulus_ids=["a", "b", "c"], conditions={"a": "house", "b": "face", "c": ""}, stimuli_table=None
+        (),
+        stimulus_ids=["a", "b", "c"],
+        presentations=shown({"a": "house", "b": "face", "c": ""}),
+        stimuli_table=None,
     )
     assert (names, single) == (("face", "house"), True)
     np.testing.assert_array_equal(values, [[0, 1], [1, 0], [NAN, NAN]])
@@ -64,17 +86,21 @@ def test_conditions_are_labels_where_nothing_else_is():
 
 def test_roles_are_no_labels():
     with pytest.raises(DataError, match="trial_type only says exp, test"):
-        read_labels((), stimulus_ids=["a", "b"], conditions={"a": "exp", "b": "test"}, stimuli_table=None)
+        read_labels(
+            (), stimulus_ids=["a", "b"], presentations=shown({"a": "exp", "b": "test"}), stimuli_table=None
+        )
     with pytest.raises(DataError, match="trial_type is empty"):
-        read_labels((), stimulus_ids=["a"], conditions=None, stimuli_table=None)
+        read_labels((), stimulus_ids=["a"], presentations=NOTHING, stimuli_table=None)
 
 
 def test_the_catalogue_goes_before_conditions(tmp_path):
     table = StimulusTable(
-        tmp_path, ("stim-1", "2"), {"present": ("1", "1"), "filename": ("x.png", "y.png"), "dog": ("1", "0")}
+        "stimuli.tsv",
+        ("stim-1", "2"),
+        {"present": ("1", "1"), "filename": ("x.png", "y.png"), "dog": ("1", "0")},
     )
     names, values, _ = read_labels(
-        (), stimulus_ids=["1", "y.png"], conditions={"1": "face"}, stimuli_table=table
+        (), stimulus_ids=["1", "y.png"], presentations=shown({"1": "face"}), stimuli_table=table
     )
     assert names == ("dog",)
     np.testing.assert_array_equal(values, [[1], [0]])
@@ -110,14 +136,17 @@ def test_labels_that_are_refused(tmp_path):
     assert error.value.exit_code == 65
     with pytest.raises(DataError, match=r"1, 2, 3, 4, 5, \.\.\."):
         labels(tmp_path, "stimulus_id\tdog\na\t1\n", list("1234567"))
-    with pytest.raises(DataError, match="no column that names stimuli; columns are picture, dog"):
+    with pytest.raises(
+        DataError,
+        match="no column that names stimuli, and none that the events have too; columns are picture, dog",
+    ):
         labels(tmp_path, "picture\tdog\na\t1\n", ["a"])
     with pytest.raises(DataError, match="neither columns of 0 and 1"):
         labels(tmp_path, "stimulus_id\tx\ty\na\tp\tq\n", ["a"])
     with pytest.raises(DataError, match=r"no categories; a COCO annotation file was expected"):
         labels(tmp_path, {"images": [], "annotations": []}, ["a"], name="c.json")
     with pytest.raises(UsageError, match="not both"):
-        read_labels(("a.tsv", "b.json"), stimulus_ids=["a"], conditions=None, stimuli_table=None)
+        read_labels(("a.tsv", "b.json"), stimulus_ids=["a"], presentations=NOTHING, stimuli_table=None)
 
 
 def test_half_is_enough_and_the_rest_is_named(tmp_path, caplog):
@@ -130,7 +159,7 @@ def test_several_tables_are_joined(tmp_path):
     (tmp_path / "1.tsv").write_text("stimulus_id\tdog\na\t1\n")
     (tmp_path / "2.tsv").write_text("stimulus_id\tcat\tdog\nb\t1\t0\n")
     paths = (str(tmp_path / "1.tsv"), str(tmp_path / "2.tsv"))
-    names, values, _ = read_labels(paths, stimulus_ids=["a", "b"], conditions=None, stimuli_table=None)
+    names, values, _ = read_labels(paths, stimulus_ids=["a", "b"], presentations=NOTHING, stimuli_table=None)
     assert names == ("dog", "cat")
     np.testing.assert_array_equal(values, [[1, NAN], [0, 1]])
 
@@ -154,7 +183,7 @@ def test_captions(tmp_path):
     )
     both = read_captions((str(table), str(coco)), stimulus_ids=["x.jpg", "9", "a"], stimuli_table=None)
     assert both == (("Two dogs.",), ("Two dogs.",), ("A dog.", "A brown dog."))
-    own = StimulusTable(tmp_path, ("stim-1",), {"description": ("A boat.",)})
+    own = StimulusTable("stimuli.tsv", ("stim-1",), {"description": ("A boat.",)})
     assert read_captions((), stimulus_ids=["1", "2"], stimuli_table=own) == (("A boat.",), ())
     assert read_captions((), stimulus_ids=["1"], stimuli_table=None) == ((),)
     with pytest.raises(DataError, match="no caption of any stimulus"):

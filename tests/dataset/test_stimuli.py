@@ -21,8 +21,12 @@ def picture(path: Path, *, mode="RGB", color=(10, 20, 30), size=(4, 3)) -> Path:
     return path
 
 
-def resolve(bids: Path, *names: str, dirs=()):
-    return resolve_stimuli(names, bids_dir=bids, stimuli_dirs=dirs)
+def resolve(bids: Path, *names: str, dirs=(), **options):
+    return resolve_stimuli(names, bids_dir=bids, stimuli_dirs=dirs, table=read_stimuli_table(bids), **options)
+
+
+def paths(resolved) -> tuple[Path | None, ...]:
+    return tuple(None if found is None else found.path for found in resolved.picture)
 
 
 @pytest.mark.parametrize(
@@ -46,15 +50,15 @@ def test_ways_to_match(tmp_path, name, file, how):
     expected = picture(tmp_path / "stimuli" / file)
     picture(tmp_path / "stimuli/other.png")
     resolved = resolve(tmp_path, name)
-    assert (resolved.path, resolved.reason) == ((expected,), (how,))
+    assert (paths(resolved), resolved.reason) == ((expected,), (how,))
 
 
 def test_roots_are_searched_in_order_and_exact_matches_go_first(tmp_path):
     own = picture(tmp_path / "stimuli/deep/a.png")
     other = picture(tmp_path / "more/a.png")
     dirs = (str(tmp_path / "more"),)
-    assert resolve(tmp_path, "a.png", dirs=dirs).path == (other,)
-    assert resolve(tmp_path, "deep/a.png", dirs=dirs).path == (own,)
+    assert paths(resolve(tmp_path, "a.png", dirs=dirs)) == (other,)
+    assert paths(resolve(tmp_path, "deep/a.png", dirs=dirs)) == (own,)
     with pytest.raises(MissingInputError, match=r"--stimuli-dir .*nowhere: no such folder"):
         resolve(tmp_path, "a.png", dirs=(str(tmp_path / "nowhere"),))
 
@@ -64,7 +68,7 @@ def test_an_ambiguous_base_name_shows_both(tmp_path):
     picture(tmp_path / "stimuli/dog/01.png")
     with pytest.raises(DataError, match=r"Stimulus 01\.png may be any of .*cat/01\.png, .*dog/01\.png"):
         resolve(tmp_path, "01.png")
-    assert resolve(tmp_path, "dog/01.png").path == (tmp_path / "stimuli/dog/01.png",)
+    assert paths(resolve(tmp_path, "dog/01.png")) == (tmp_path / "stimuli/dog/01.png",)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_names_that_lead_out_are_refused(tmp_path, name):
     picture(tmp_path / "secret.png")
     picture(tmp_path / "stimuli/in.png")
     resolved = resolve(tmp_path, name.format(root=tmp_path))
-    assert resolved.path == (None,)
+    assert paths(resolved) == (None,)
     assert resolved.reason[0].startswith("refused")
 
 
@@ -95,7 +99,7 @@ def test_links_may_lead_into_an_annex_but_not_elsewhere(tmp_path):
     (root / "out.png").symlink_to(secret)
     (root / "lost.png").symlink_to(tmp_path / ".git/annex/objects/xx/none.png")
     resolved = resolve(tmp_path, "kept.png", "out.png", "lost.png")
-    assert resolved.path == (root / "kept.png", None, None)
+    assert paths(resolved) == (root / "kept.png", None, None)
     assert resolved.reason[1].startswith("refused: a link")
     assert resolved.reason[2].startswith("not fetched: datalad get")
 
@@ -107,8 +111,7 @@ def test_coverage_and_files_that_are_no_images(tmp_path):
     resolved = resolve(tmp_path, "a.png", "b.mp4", "c.png", "a.png")
     assert resolved.names == ("a.png", "b.mp4", "c.png")
     assert resolved.coverage == pytest.approx(1 / 3)
-    assert resolved.missing == ("b.mp4", "c.png")
-    assert resolved.reason[1:] == ("not an image file (.mp4)", "not found")
+    assert resolved.missing == {"b.mp4": "not an image file (.mp4)", "c.png": "not found"}
     assert resolve(tmp_path / "none", "a.png").coverage == 0
 
 
@@ -117,7 +120,7 @@ def test_the_catalogue_names_files(tmp_path):
     (tmp_path / "stimuli/stimuli.tsv").write_text(
         "stimulus_id\tfilename\tdescription\nstim-1\tfiles/one.png\ta dog\n2\tn/a\tn/a\n"
     )
-    assert resolve(tmp_path, "1", "stim-1").path == (expected, expected)
+    assert paths(resolve(tmp_path, "1", "stim-1")) == (expected, expected)
     table = read_stimuli_table(tmp_path)
     assert table.value("1", "description") == table.value("files/one.png", "description") == "a dog"
     assert table.value("2", "description") is None

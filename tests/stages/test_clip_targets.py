@@ -56,8 +56,9 @@ def test_stored_targets_are_those_of_the_model_itself(
     world: World, catalogue: Catalogue, maker: TargetMaker, pictures: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:  # fmt: skip
     with caplog.at_level(logging.INFO):
-        prepare_targets(maker, catalogue, list("abcde"), world.tree)
-    assert "left out of the CLIP targets" in caplog.text
+        unreadable = prepare_targets(maker, catalogue, list("abcde"), world.tree)
+    assert list(unreadable) == ["c"]
+    assert "c.png: not a readable image" in str(unreadable["c"])
     assert "2 of 3 images and 4 of 4 sentences encoded, 1 images unreadable" in caplog.text
     targets = load_targets(maker, catalogue, list("edcba"))
     assert targets.stimulus_id == tuple("edcba")
