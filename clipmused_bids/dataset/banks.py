@@ -18,7 +18,7 @@ from clipmused_bids.errors import DataError, UsageError
 
 # Larger pictures are refused before they are unpacked.
 MOST_PIXELS = 50_000_000
-_WHOLE = re.compile(r"[0-9]+(?:\.0*)?(?:[eE]\+?[0-9]+)?")
+_WHOLE = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?")
 _COLOURS = (1, 3)
 
 

@@ -116,7 +116,7 @@ def image_id(keys: Iterable[str], *, ids: Mapping[str, int], known: Container[in
 
 def _content(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     content = read_json(path)
-    lacking = [key for key in keys if not isinstance(content.get(key), list)]
+    lacking = [key for key in keys if not _is_list_of_objects(content.get(key))]
     if lacking:
         raise DataError(
             f"{path}: no {', '.join(lacking)}; a COCO annotation file was expected.",
@@ -125,11 +125,14 @@ def _content(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return content
 
 
-def _number(entry: Any, name: str, path: Path) -> int:
-    value = entry.get(name) if isinstance(entry, dict) else None
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def _number(entry: Mapping[str, Any], name: str, path: Path) -> int:
     try:
-        return int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError) as error:
+        return int(entry[name])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: an entry without the number {name}; a COCO annotation file was expected."
         ) from error

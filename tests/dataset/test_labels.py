@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.presentations import Presentations
+from clipmused_bids.dataset.stimulus_names import GlobIndex, spellings
 from clipmused_bids.errors import DataError, UsageError
 from tests.stages.conftest import make_trials
 
@@ -191,3 +195,114 @@ def test_captions(tmp_path):
     table.write_text("stimulus_id\ttext\na\tb\n")
     with pytest.raises(DataError, match="columns stimulus_id and caption were expected"):
         read_captions((str(table),), stimulus_ids=["a"], stimuli_table=None)
+
+
+def test_keys_may_be_any_column_of_the_events(tmp_path):
+    (tmp_path / "l.tsv").write_text("category_nr\tanimate\n205\t1\n384\t0\n")
+    run = make_trials(
+        ["dog_1", "dog_2", "car_1", "odd"], columns={"category_nr": ["205.0", "205", "384", "n/a"]}
+    )
+    names, values, _ = read_labels(
+        (str(tmp_path / "l.tsv"),),
+        stimulus_ids=["car_1", "dog_1", "dog_2", "odd"],
+        presentations=Presentations((run,)),
+        stimuli_table=None,
+    )
+    assert names == ("animate",)
+    np.testing.assert_array_equal(values, [[0], [1], [1], [NAN]])
+
+
+def test_an_events_column_serves_where_its_name_is_stimulus_id(tmp_path):
+    """The column of stimuli holds names, and another column their numbers, written as floats."""
+    (tmp_path / "l.tsv").write_text("stimulus_id\tcat\n3626115.019498\t1\n46003\t0\nby_name\t1\n")
+    run = make_trials(
+        ["n03626115_19498", "x", "by_name"], columns={"stimulus_id": ["3626115.019498", "46003.0", "46003"]}
+    )
+    _, values, _ = read_labels(
+        (str(tmp_path / "l.tsv"),),
+        stimulus_ids=["by_name", "n03626115_19498", "x"],
+        presentations=Presentations((run,)),
+        stimuli_table=None,
+    )
+    np.testing.assert_array_equal(values, [[1], [1], [0]])
+
+
+def test_a_stimulus_whose_presentations_differ_is_unlabelled(tmp_path, caplog):
+    conditions = {"a": ["first", "again"], "b": ["first"], "c": ["again", "again"], "d": ["first"]}
+    names, values, single = read_labels(
+        (), stimulus_ids=list("abcd"), presentations=shown(conditions), stimuli_table=None
+    )
+    assert (names, single) == (("again", "first"), True)
+    np.testing.assert_array_equal(values, [[NAN, NAN], [0, 1], [1, 0], [0, 1]])
+    assert "1 stimuli have several labels by trial_type" in caplog.text
+    # A table may say that both mean the same.
+    text = "trial_type\tface\nfirst\t1\nagain\t1\n"
+    _, values, _ = labels(tmp_path, text, list("abcd"), conditions=conditions)
+    np.testing.assert_array_equal(values, [[1]] * 4)
+    text = "trial_type\tnew\nfirst\t1\nagain\t0\n"
+    _, values, _ = labels(tmp_path, text, list("abcd"), conditions=conditions)
+    np.testing.assert_array_equal(values, [[NAN], [1], [0], [1]])
+
+
+def test_labels_are_looked_up_under_label_id_and_nothing_else(tmp_path):
+    """Row 9 of a bank is not COCO image 9: only the map says which one it is."""
+    table = StimulusTable("map.tsv", ("9", "25", "46"), {"label_id": ("25.0", "000000000009.jpg", "n/a")})
+    names, values, _ = labels(tmp_path, INSTANCES, ["9", "25", "46"], name="i.json", table=table)
+    assert names == ("person", "dog", "toothbrush")
+    np.testing.assert_array_equal(values, [[1, 0, 0], [0, 1, 0], [NAN] * 3])
+    text = "stimulus_id\tdog\n25\t1\n9\t0\n46\t1\n000000000009\t0\n"
+    _, values, _ = labels(tmp_path, text, ["9", "25", "46"], table=table)
+    np.testing.assert_array_equal(values, [[1], [0], [NAN]])
+    (tmp_path / "c.tsv").write_text("stimulus_id\tcaption\n25\tA man.\n9\tA dog.\n")
+    found = read_captions(
+        (str(tmp_path / "c.tsv"),), stimulus_ids=["9", "25", "46", "47"], stimuli_table=table
+    )
+    assert found == (("A man.",), (), (), ())
+    with pytest.raises(DataError, match="label_id of --stimulus-map"):
+        labels(tmp_path, "stimulus_id\tdog\n46\t1\n", ["9", "25", "46"], table=table)
+
+
+def test_coco_by_the_file_that_the_table_names(tmp_path):
+    table = StimulusTable("map.tsv", ("1", "2"), {"filename": ("coco/x.jpg", "other/9.jpg")})
+    _, values, _ = labels(tmp_path, INSTANCES, ["1", "2"], name="i.json", table=table)
+    np.testing.assert_array_equal(values, [[1, 0, 0], [0, 1, 0]])
+
+
+def test_several_coco_files(tmp_path):
+    second = {"images": [{"id": 50, "file_name": "50.jpg"}], "categories": [{"id": 90, "name": "toothbrush"}],
+              "annotations": [{"image_id": 50, "category_id": 90}]}  # fmt: skip
+    for name, content in (("a.json", INSTANCES), ("b.json", second)):
+        (tmp_path / name).write_text(json.dumps(content))
+    paths = (str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+    _, values, _ = read_labels(
+        paths, stimulus_ids=["9", "50"], presentations=NOTHING, stimuli_table=None
+    )  # fmt: skip
+    np.testing.assert_array_equal(values, [[0, 1, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": [None], "categories": [], "annotations": []}, "no images"),
+        ({"images": [{}], "categories": [], "annotations": []}, "without the number id"),
+        ({"images": [], "categories": [{"id": "x"}], "annotations": []}, "without the number id"),
+        ({"images": [], "categories": [], "annotations": [{"image_id": 1, "category_id": 2}]}, "category 2"),
+    ],
+)
+def test_coco_files_that_are_refused(tmp_path, content, message):
+    with pytest.raises(DataError, match=rf"i\.json: .*{message}"):
+        labels(tmp_path, content, ["a"], name="i.json")
+
+
+GLOB_KEYS = st.lists(st.text(alphabet="ab/*?[]-!.", max_size=6), max_size=6)
+
+
+@given(keys=GLOB_KEYS, name=st.text(alphabet="ab/.", max_size=6))
+@settings(deadline=None)
+def test_globs_against_the_standard_library(keys, name):
+    expected = [
+        row
+        for row, key in enumerate(keys)
+        if set(key) & set("*?[") and any(fnmatchcase(way, key) for way in spellings(name))
+    ]
+    assert GlobIndex(keys).rows_of(name) == expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmused_bids.dataset.catalogue import read_stimuli_table
+from clipmused_bids.dataset.catalogue import StimulusTable, label_keys, read_stimuli_table
 from clipmused_bids.dataset.pictures import open_image
 from clipmused_bids.dataset.stimuli import resolve_stimuli
 from clipmused_bids.dataset.stimulus_names import KeyIndex, coco_id, normalised
 from clipmused_bids.errors import DataError, MissingInputError
+from clipmused_bids.records import Picture
 
 
 def picture(path: Path, *, mode="RGB", color=(10, 20, 30), size=(4, 3)) -> Path:
@@ -187,3 +189,73 @@ def test_pictures_that_are_refused_by_name(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: not a readable image"):
         open_image(tmp_path / "text.png")
+
+
+def test_a_map_goes_before_the_datasets_table_and_both_are_joined(tmp_path):
+    own = picture(tmp_path / "stimuli/own.png")
+    better = picture(tmp_path / "more/better.png")
+    (tmp_path / "stimuli/stimuli.tsv").write_text(
+        "stimulus_id\tfilename\tdescription\tdog\nstim-1\town.png\ta dog\t1\nstim-2\town.png\ta cat\t0\n"
+        "stim-3\town.png\tn/a\t0\n"
+    )
+    given = tmp_path / "map.tsv"
+    given.write_text(
+        "stimulus_id\tfilename\tlabel_id\tset\tdescription\n1\tbetter.png\t25\ttest\tn/a\n9\tn/a\t30\ttrain\ta bus\n"
+        "2.0\tn/a\tn/a\ttrain\ta tame cat\n"
+    )
+    table = read_stimuli_table(tmp_path, stimulus_map=str(given))
+    assert table.source == f"{given} and {tmp_path / 'stimuli' / 'stimuli.tsv'}"
+    asked = ["1", "2", "9", "3"]
+    assert [table.value(name, "description") for name in asked] == ["a dog", "a tame cat", "a bus", None]
+    assert [table.value(name, "dog") for name in asked] == ["1", "0", None, "0"]
+    assert [table.value(name, "set") for name in asked] == ["test", "train", "train", None]
+    resolved = resolve_stimuli(
+        asked, bids_dir=tmp_path, stimuli_dirs=(str(tmp_path / "more"),), table=table
+    )  # fmt: skip
+    assert paths(resolved) == (better, own, None, own)
+    assert label_keys("1", table) == ("25",)
+    assert label_keys("2", table) == label_keys("nobody", table) == ()
+    assert read_stimuli_table(tmp_path / "more", stimulus_map=str(given)).source == str(given)
+    with pytest.raises(MissingInputError, match=r"none\.tsv"):
+        read_stimuli_table(tmp_path, stimulus_map=str(tmp_path / "none.tsv"))
+    given.write_text("id\tfilename\n1\tx\n")
+    with pytest.raises(DataError, match=r"map\.tsv: no column stimulus_id; columns are id, filename"):
+        read_stimuli_table(tmp_path, stimulus_map=str(given))
+
+
+@pytest.mark.parametrize(
+    ("key", "asked"),
+    [
+        ("3626115.019498", "3626115.019498"),
+        ("46003.0", "46003"),
+        ("46003", "46003.0"),
+        ("stim-46003", "46003.0"),
+        ("0042", "0042"),
+    ],
+)
+def test_ids_written_as_floats(key, asked):
+    table = StimulusTable("map.tsv", ("3626115.01", "4600", key, "42"), {"filename": ("a", "b", "c", "d")})
+    assert table.value(asked, "filename") == "c"
+
+
+def test_parts_of_a_stimulus_are_ambiguous_unless_there_is_one(tmp_path):
+    first = picture(tmp_path / "stimuli/stim-7_part-left_image.png")
+    assert paths(resolve(tmp_path, "7", "stim-7", "7.0")) == (first,) * 3
+    picture(tmp_path / "stimuli/stim-7_part-right_image.png")
+    with pytest.raises(
+        DataError, match=r"Stimulus 7 may be any of .*part-left_image\.png, .*part-right_image"
+    ):
+        resolve(tmp_path, "7")
+
+
+def test_a_large_tree_takes_seconds(tmp_path):
+    """5,000 files and 30,000 names that are not there: comparing every name with every file takes far longer."""
+    root = tmp_path / "stimuli"
+    root.mkdir()
+    for k in range(5_000):
+        (root / f"n{k:05d}.png").touch()
+    start = time.process_time()
+    resolved = resolve(tmp_path, *(f"none{k:05d}" for k in range(30_000)), "n00007")
+    assert time.process_time() - start < 10
+    assert len(resolved.missing) == 30_000
+    assert resolved.picture[-1] == Picture(root / "n00007.png")
