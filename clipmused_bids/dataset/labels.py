@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,16 @@ from clipmused_bids.records import FloatArray
 logger = logging.getLogger(__name__)
 
 _LEAST_COVERAGE = 0.5
-_Labels = tuple[tuple[str, ...], NDArray[np.float64], bool]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labels of all stimuli; ``several`` are those whose presentations differ, which count as unlabelled."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    single_label: bool
+    several: frozenset[str] = frozenset()
 
 
 def read_labels(
@@ -66,9 +76,8 @@ def read_labels(
         source = ", ".join(paths)
     else:
         labels, source = _from_dataset(stimulus_ids, presentations, stimuli_table)
-    names, values, single = labels
-    _check_coverage(values, stimulus_ids, source=source)
-    return names, values, single
+    _check_coverage(labels, stimulus_ids, source=source)
+    return labels.names, labels.values, labels.single_label
 
 
 def _from_files(
@@ -102,7 +111,7 @@ def _from_dataset(
             for k, row in enumerate(rows):
                 if row is not None:
                     values[k] = found[1][row]
-            return (found[0], values, found[2]), table.source
+            return _Labels(found[0], values, found[2]), table.source
     return _from_conditions(stimulus_ids, presentations), "trial_type"
 
 
@@ -122,10 +131,8 @@ def _from_conditions(stimulus_ids: Sequence[str], presentations: Presentations) 
         if len(conditions) == 1:
             values[k] = 0
             values[k, column_of[conditions[0]]] = 1
-    _say_several(
-        [name for name, own in zip(stimulus_ids, of_stimulus, strict=True) if len(own) > 1], "trial_type"
-    )
-    return names, values, True
+    several = (name for name, own in zip(stimulus_ids, of_stimulus, strict=True) if len(own) > 1)
+    return _Labels(names, values, single_label=True, several=frozenset(several))
 
 
 def _from_table(
@@ -136,16 +143,16 @@ def _from_table(
 ) -> _Labels:
     values = np.full((len(stimulus_ids), len(table.names)), np.nan)
     shown_with = presentations.values_of(table.key_column)
-    several = []
+    several = set()
     for k, (stimulus, own) in enumerate(zip(stimulus_ids, keys, strict=True)):
         found = _first(table, own) if table.names_stimuli else []
         found = found or _each(table, shown_with.get(stimulus, ()))
         if len(found) > 1:
-            several.append(stimulus)
+            several.add(stimulus)
         elif found:
             values[k] = found[0]
-    _say_several(several, table.key_column)
-    return table.names, values, table.single_label and bool((np.nansum(values, axis=1) <= 1).all())
+    single = table.single_label and bool((np.nansum(values, axis=1) <= 1).all())
+    return _Labels(table.names, values, single, frozenset(several))
 
 
 def _first(table: LabelTable, keys: Sequence[str]) -> list[NDArray[np.float64]]:
@@ -163,15 +170,6 @@ def _each(table: LabelTable, values: Sequence[str]) -> list[NDArray[np.float64]]
     return different
 
 
-def _say_several(stimuli: Sequence[str], column: str) -> None:
-    if stimuli:
-        logger.warning(
-            "%d stimuli have several labels by %s, another at each presentation; labels belong to stimuli, so these "
-            "count as unlabelled: %s.",
-            len(stimuli), column, _shown(stimuli),
-        )  # fmt: skip
-
-
 def _from_coco(paths: Sequence[Path], keys: Sequence[tuple[str, ...]]) -> _Labels:
     coco = read_instances(paths)
     values = np.full((len(keys), len(coco.names)), np.nan)
@@ -179,28 +177,35 @@ def _from_coco(paths: Sequence[Path], keys: Sequence[tuple[str, ...]]) -> _Label
         number = image_id(names, ids=coco.ids, known=coco.of_image)
         if number is not None:
             values[k] = [float(name in coco.of_image[number]) for name in coco.names]
-    return coco.names, values, False
+    return _Labels(coco.names, values, single_label=False)
 
 
 def _joined(parts: Sequence[_Labels]) -> _Labels:
-    names = tuple(dict.fromkeys(name for part in parts for name in part[0]))
-    values = np.full((len(parts[0][1]), len(names)), np.nan)
-    for part_names, part_values, _ in parts:
-        columns = [names.index(name) for name in part_names]
-        values[:, columns] = np.fmax(values[:, columns], part_values)
-    return names, values, False
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    values = np.full((len(parts[0].values), len(names)), np.nan)
+    for part in parts:
+        columns = [names.index(name) for name in part.names]
+        values[:, columns] = np.fmax(values[:, columns], part.values)
+    several = frozenset(name for part in parts for name in part.several)
+    return _Labels(names, values, single_label=False, several=several)
 
 
-def _check_coverage(values: NDArray[np.float64], stimulus_ids: Sequence[str], *, source: str) -> None:
-    unlabelled = np.isnan(values).all(axis=1)
+def _check_coverage(labels: _Labels, stimulus_ids: Sequence[str], *, source: str) -> None:
+    unlabelled = np.isnan(labels.values).all(axis=1)
     if not unlabelled.any():
         return
     missing = [stimulus_ids[int(k)] for k in np.flatnonzero(unlabelled)]
-    message = f"{len(missing)} of {len(stimulus_ids)} stimuli have no label in {source}: {_shown(missing)}."
+    several = len(labels.several.intersection(missing))
+    differ = f", {several} of them since each presentation has another one" if several else ""
+    message = (
+        f"{len(missing)} of {len(stimulus_ids)} stimuli have no label in {source}{differ}: {_shown(missing)}."
+    )
     if unlabelled.mean() > 1 - _LEAST_COVERAGE:
         raise DataError(
             f"{message} At least half must have one.",
-            hint="--labels must name stimuli as the events do; globs (dog/*) are allowed; the column label_id of "
+            hint="--labels with the column trial_type says what each condition shows"
+            if several
+            else "--labels must name stimuli as the events do; globs (dog/*) are allowed; the column label_id of "
             "--stimulus-map gives stimuli other names for this",
         )
     logger.warning("%s Their trials are left out.", message)

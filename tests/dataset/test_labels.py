@@ -234,7 +234,19 @@ def test_a_stimulus_whose_presentations_differ_is_unlabelled(tmp_path, caplog):
     )
     assert (names, single) == (("again", "first"), True)
     np.testing.assert_array_equal(values, [[NAN, NAN], [0, 1], [1, 0], [0, 1]])
-    assert "1 stimuli have several labels by trial_type" in caplog.text
+    assert (
+        "1 of 4 stimuli have no label in trial_type, 1 of them since each presentation has another"
+        in caplog.text
+    )
+    with pytest.raises(
+        DataError, match=r"2 of 3 .* 2 of them since .*\nhint: --labels with the column trial_type"
+    ):
+        read_labels(
+            (),
+            stimulus_ids=list("abc"),
+            presentations=shown({**conditions, "b": ["x", "y"]}),
+            stimuli_table=None,
+        )
     # A table may say that both mean the same.
     text = "trial_type\tface\nfirst\t1\nagain\t1\n"
     _, values, _ = labels(tmp_path, text, list("abcd"), conditions=conditions)
