@@ -201,3 +201,12 @@ def test_stored_inputs_become_what_the_fields_hold() -> None:
     assert checked_inputs(stored) == {**stored, "trial_types": ("face", "house")}
     with pytest.raises(UsageError, match=r"inputs\.common_space"):
         checked_inputs({"common_space": "no"})
+
+
+def test_one_of_some_numbers_or_nothing() -> None:
+    assert checked_inputs({"stimulus_index_base": 1}) == {"stimulus_index_base": 1}
+    for wrong in (2, "1", True):
+        with pytest.raises(
+            UsageError, match=r"inputs\.stimulus_index_base = .* is unknown\.\nhint: one of 0, 1"
+        ):
+            checked_inputs({"stimulus_index_base": wrong})

@@ -122,6 +122,16 @@ def test_stimuli_are_rows_from_zero_or_one(bank, tmp_path):
     assert found.picture == (Picture(bank, "/rgb", 2), None)
 
 
+def test_a_bank_of_enormous_pictures_is_not_opened(tmp_path):
+    with h5py.File(tmp_path / "big.hdf5", "w") as file:
+        file.create_dataset("x", (2, 10_000, 5_001, 3), np.uint8, chunks=(1, 100, 100, 3))
+        file.create_dataset("thin", (2, 3, 0, 5), np.uint8)
+    with pytest.raises(DataError, match=r"big\.hdf5: 5001 x 10000 pixels; at most 50000000"):
+        open_bank(tmp_path / "big.hdf5", "/x", first=0)
+    with pytest.raises(DataError, match=r"/thin has the shape \(2, 3, 0, 5\)"):
+        open_bank(tmp_path / "big.hdf5", "/thin", first=0)
+
+
 def test_banks_that_are_refused(bank, tmp_path):
     with pytest.raises(UsageError, match=r"nothing says what its first row is called") as error:
         open_bank(bank, "/rgb", first=None)
