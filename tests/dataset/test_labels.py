@@ -6,11 +6,12 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.catalogue import StimulusTable
+from clipmused_bids.dataset.coco import image_id
 from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.dataset.stimulus_names import GlobIndex, spellings
@@ -280,6 +281,14 @@ def test_coco_by_the_file_that_the_table_names(tmp_path):
     np.testing.assert_array_equal(values, [[1, 0, 0], [0, 1, 0]])
 
 
+def test_a_file_name_goes_before_a_number_in_it():
+    known = {9: (), 25: ()}
+    assert image_id(["25.jpg"], ids={"25.jpg": 9}, known=known) == 9
+    assert image_id(["x/25.jpg", "9.0"], ids={}, known=known) == 25
+    assert image_id(["7.jpg", "9.0"], ids={"7.jpg": 7}, known=known) == 9
+    assert image_id([], ids={}, known=known) is None
+
+
 def test_several_coco_files(tmp_path):
     second = {"images": [{"id": 50, "file_name": "50.jpg"}], "categories": [{"id": 90, "name": "toothbrush"}],
               "annotations": [{"image_id": 50, "category_id": 90}]}  # fmt: skip
@@ -309,6 +318,7 @@ def test_coco_files_that_are_refused(tmp_path, content, message):
 GLOB_KEYS = st.lists(st.text(alphabet="ab/*?[]-!.", max_size=6), max_size=6)
 
 
+@example(keys=["ab*", "ab?", "*", "[", "b/*"], name="ab")
 @given(keys=GLOB_KEYS, name=st.text(alphabet="ab/.", max_size=6))
 @settings(deadline=None)
 def test_globs_against_the_standard_library(keys, name):

@@ -122,6 +122,7 @@ def test_the_catalogue_names_files(tmp_path):
     (tmp_path / "stimuli/stimuli.tsv").write_text(
         "stimulus_id\tfilename\tdescription\nstim-1\tfiles/one.png\ta dog\n2\tn/a\tn/a\n"
     )
+    picture(tmp_path / "stimuli/1.png")
     assert paths(resolve(tmp_path, "1", "stim-1")) == (expected, expected)
     table = read_stimuli_table(tmp_path)
     assert table.value("1", "description") == table.value("files/one.png", "description") == "a dog"
