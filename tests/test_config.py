@@ -209,3 +209,12 @@ def test_a_range_needs_a_unit() -> None:
     with pytest.raises(UsageError, match=r"responses\.scaling needs a unit"):
         build_hyperparameters({"responses": {"scaling": "minmax", "standardize": "none"}})
     assert build_hyperparameters(read_preset("hcp")).responses.scaling == "zscore"
+
+
+def test_one_of_some_numbers_or_nothing() -> None:
+    assert checked_inputs({"stimulus_index_base": 1}) == {"stimulus_index_base": 1}
+    for wrong in (2, "1", True):
+        with pytest.raises(
+            UsageError, match=r"inputs\.stimulus_index_base = .* is unknown\.\nhint: one of 0, 1"
+        ):
+            checked_inputs({"stimulus_index_base": wrong})

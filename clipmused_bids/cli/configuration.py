@@ -11,6 +11,7 @@ from clipmused_bids.config import (
     InputOptions,
     Level,
     Selection,
+    bank_place,
     build_hyperparameters,
     merge,
     read_config_file,
@@ -82,6 +83,11 @@ def _selection(arguments: dict[str, Any]) -> Selection:
 
 
 def _inputs(arguments: dict[str, Any]) -> InputOptions:
+    if arguments["stimulus_index_base"] and not any(map(bank_place, arguments["stimuli_dir"])):
+        raise UsageError(
+            f"--stimulus-index-base {arguments['stimulus_index_base']}: no --stimuli-dir is a bank of images.",
+            hint="--stimuli-dir FILE.hdf5:/DATASET",
+        )
     return InputOptions(
         derivatives=arguments["derivatives"],
         betas=arguments["betas"],

@@ -14,7 +14,7 @@ from clipmused_bids.config.hyperparameters import (
     TargetOptions,
     TrainingOptions,
 )
-from clipmused_bids.config.inputs import InputOptions, Selection
+from clipmused_bids.config.inputs import InputOptions, Selection, bank_place
 from clipmused_bids.config.invocation import (
     PRESETS,
     Action,
@@ -44,6 +44,7 @@ __all__ = [
     "TargetOptions",
     "TrainingOptions",
     "as_tables",
+    "bank_place",
     "build_hyperparameters",
     "checked_inputs",
     "merge",

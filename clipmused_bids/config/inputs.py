@@ -10,6 +10,7 @@ from clipmused_bids.errors import UsageError
 
 _RESAMPLE = r"[A-Za-z0-9]+(:cohort-\d+)?:res-\d+"
 LONGEST_INTERVAL = 60.0  # s; samples farther apart are trials of their own
+_BANK = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class InputOptions:
             )
         if self.frame_interval is not None and not 0 < self.frame_interval <= LONGEST_INTERVAL:
             raise UsageError(f"--frame-interval must lie in 0 to {LONGEST_INTERVAL:g} s.")
+
+
+def bank_place(place: str) -> tuple[str, str] | None:
+    """File and dataset of a ``--stimuli-dir`` that is an image bank, ``FILE.hdf5:/dataset``; None for a folder.
+
+    The dataset is "" where it is not named.
+    """
+    match = _BANK.fullmatch(place)
+    return None if match is None else (match["file"], match["dataset"] or "")
 
 
 def _is_positive_number(text: str) -> bool:

@@ -68,10 +68,13 @@ def _checked(kind: Any, value: Any, *, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise UsageError(f"configuration: {where} must be a table.")
         return build(kind, value, where=f"{where}.")
+    # Of "one of these, or nothing"; what is nothing is not in a table.
+    kind = next((part for part in get_args(kind) if get_origin(part) is Literal), kind)
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
+        if not any(value == known and type(value) is type(known) for known in get_args(kind)):
             raise UsageError(
-                f"configuration: {where} = {value!r} is unknown.", hint=f"one of {', '.join(get_args(kind))}"
+                f"configuration: {where} = {value!r} is unknown.",
+                hint=f"one of {', '.join(map(str, get_args(kind)))}",
             )
         return value
     if get_origin(kind) is tuple:

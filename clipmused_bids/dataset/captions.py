@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipmused_bids.dataset.catalogue import StimulusTable
+from clipmused_bids.dataset.catalogue import StimulusTable, label_keys
 from clipmused_bids.dataset.coco import image_id, read_coco_captions
 from clipmused_bids.dataset.label_tables import STIMULUS_KEYS
 from clipmused_bids.dataset.stimulus_names import KeyIndex
@@ -25,7 +25,7 @@ def read_captions(
     ----------
     paths : tuple of str
         ``--captions``: TSV tables with the columns ``stimulus_id`` and ``caption`` (several rows for a stimulus are
-        allowed) or COCO ``captions_*.json``. Empty: the column ``description`` of ``stimuli.tsv``.
+        allowed) or COCO ``captions_*.json``. Empty: the column ``description`` of the stimuli's own table.
     stimulus_ids : sequence of str
     stimuli_table : StimulusTable or None
 
@@ -64,19 +64,16 @@ def read_captions(
 def _from_file(
     path: Path, stimulus_ids: Sequence[str], catalogue: StimulusTable | None
 ) -> list[tuple[str, ...]]:
+    keys = [label_keys(stimulus, catalogue) for stimulus in stimulus_ids]
     if path.suffix.lower() == ".json":
         captions, ids = read_coco_captions([path])
-        numbers = [image_id(stimulus, ids) for stimulus in stimulus_ids]
-        return [captions.get(number, ()) if number is not None else () for number in numbers]
+        numbers = [image_id(names, ids=ids, known=captions) for names in keys]
+        return [() if number is None else captions[number] for number in numbers]
     if path.suffix.lower() == ".tsv":
-        keys, sentences = _read_sentences(path)
-        index = KeyIndex(keys)
-        found = []
-        for stimulus in stimulus_ids:
-            row = None if catalogue is None else catalogue.row_of(stimulus)
-            listed = [] if row is None or catalogue is None else index.rows_of(catalogue.stimulus_id[row])
-            found.append(tuple(sentences[k] for k in index.rows_of(stimulus) or listed))
-        return found
+        named, sentences = _read_sentences(path)
+        index = KeyIndex(named)
+        rows = [next((found for name in names if (found := index.rows_of(name))), []) for names in keys]
+        return [tuple(sentences[k] for k in found) for found in rows]
     raise UsageError(f"--captions {path}: expected a .tsv table or a COCO .json file.")
 
 

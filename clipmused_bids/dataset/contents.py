@@ -47,6 +47,21 @@ def require_contents(paths: Iterable[Path]) -> None:
         )
 
 
+def read_bytes(path: Path) -> bytes:
+    """Whole content of a file.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is not there, was not fetched, or cannot be read.
+    """
+    require_content(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -58,10 +73,12 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is not JSON or not an object.
     """
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = path.read_bytes()
     except OSError as error:
-        raise (_problem(path) or MissingInputError(f"{path}: {error.strerror}.")) from error
-    except ValueError as error:
+        raise (_problem(path) or _unreadable(path, error)) from error
+    try:
+        value = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         # A pointer into an annex is no JSON either.
         require_content(path)
         raise DataError(f"{path}: not a JSON file ({error}).") from error
@@ -71,10 +88,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is not there, was not fetched, or cannot be read.
+    """
     require_content(path)
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def is_fetched(path: Path) -> bool:
@@ -89,7 +115,7 @@ def _problem(path: Path) -> MissingInputError | None:
         # Not resolved: the link's own target says whether an annex was meant.
         if path.is_symlink() and "annex" in str(path.readlink()):
             return _not_fetched(path, "datalad get")
-        return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
+        return _unreadable(path, error)
     if not stat.S_ISREG(found.st_mode):
         return MissingInputError(f"{path}: not a file.")
     if found.st_size > _LARGEST_POINTER:
@@ -98,9 +124,13 @@ def _problem(path: Path) -> MissingInputError | None:
         with path.open("rb") as stream:
             start = stream.read(64)
     except OSError as error:
-        return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
+        return _unreadable(path, error)
     command = next((command for mark, command in _POINTERS if start.startswith(mark)), None)
     return None if command is None else _not_fetched(path, command)
+
+
+def _unreadable(path: Path, error: OSError) -> MissingInputError:
+    return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
 
 
 def _not_fetched(path: Path, command: str) -> MissingInputError:

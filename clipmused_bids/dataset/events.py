@@ -22,6 +22,7 @@ from clipmused_bids.dataset.event_rows import (
 )  # fmt: skip
 from clipmused_bids.dataset.event_times import event_times
 from clipmused_bids.dataset.stimulus_columns import choose_column
+from clipmused_bids.dataset.stimulus_names import without_fraction
 from clipmused_bids.dataset.tsv import Table, is_missing, read_table
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, IntArray, Run, Trials
@@ -165,8 +166,8 @@ def _row(
     decode: bool,
 ) -> _Row:
     cell = table.columns[column][index] if column is not None else ""
-    stimulus = "" if is_missing(cell) else cell
-    condition = condition_of(table.columns, index, stimulus_column=column)
+    stimulus = "" if is_missing(cell) else without_fraction(cell)
+    condition = without_fraction(condition_of(table.columns, index, stimulus_column=column))
     kind = classify(
         values,
         stimulus=stimulus,

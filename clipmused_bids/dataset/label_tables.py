@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -14,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.dataset.catalogue import RESERVED
+from clipmused_bids.dataset.event_rows import CLASS_COLUMNS
 from clipmused_bids.dataset.names import natural_key
-from clipmused_bids.dataset.stimulus_names import KeyIndex, spellings
+from clipmused_bids.dataset.stimulus_names import GlobIndex, KeyIndex
 from clipmused_bids.dataset.tsv import is_missing, read_table
 from clipmused_bids.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 STIMULUS_KEYS = ("stimulus_id", "stim_id", "stim_file", "stimulus", "filename", "file_name")
-CONDITION_KEYS = ("trial_type", "event_type", "condition")
 _NAME_COLUMNS = ("labels", "label", "categories", "category")
 _VALUES = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 
@@ -36,46 +34,53 @@ class LabelTable:
     names : tuple of str
         Labels, C of them.
     keys : tuple of str
-        Stimuli, globs of stimuli, or conditions; one for each row.
+        Stimuli, globs of stimuli, or values of an events column; one for each row.
     values : ndarray of shape (n_rows, C)
         1, 0, NaN where unknown.
     single_label : bool
         Whether each row names exactly one label.
-    by_condition : bool
-        Whether the keys are conditions.
+    key_column : str
+        Column that the keys stood in.
     """
 
     names: tuple[str, ...]
     keys: tuple[str, ...]
     values: NDArray[np.float64]
     single_label: bool
-    by_condition: bool = False
+    key_column: str = "stimulus_id"
 
     @cached_property
     def _index(self) -> KeyIndex:
         return KeyIndex(self.keys)
 
     @cached_property
-    def _globs(self) -> list[tuple[int, str]]:
-        return [(row, key) for row, key in enumerate(self.keys) if re.search(r"[*?\[]", key)]
+    def _globs(self) -> GlobIndex:
+        return GlobIndex(self.keys)
 
-    def rows_of(self, stimulus: str, *, condition: str) -> list[int]:
-        """Rows that speak about a stimulus: those of its own key, else those whose glob it matches."""
-        if self.by_condition:
-            return self._index.rows_of(condition) if condition else []
-        own = self._index.rows_of(stimulus)
-        if own or not self._globs:
-            return own
-        return [row for row, key in self._globs if any(fnmatchcase(way, key) for way in spellings(stimulus))]
+    @property
+    def names_stimuli(self) -> bool:
+        """Whether the keys are meant for stimuli, not for values of an events column."""
+        return self.key_column in STIMULUS_KEYS
+
+    def labels_of(self, key: str) -> NDArray[np.float64] | None:
+        """Labels of a key, (C,): from the rows of this very key, else from all rows whose glob it matches; else None.
+
+        Where several rows speak, 1 goes over 0, and both over unknown.
+        """
+        rows = self._index.rows_of(key) or self._globs.rows_of(key)
+        if not rows:
+            return None
+        joined: NDArray[np.float64] = np.fmax.reduce(self.values[rows], axis=0)
+        return joined
 
 
-def read_label_table(path: Path) -> LabelTable:
+def read_label_table(path: Path, *, event_columns: Collection[str] = ()) -> LabelTable:
     """Read a TSV of labels.
 
-    The key is ``stimulus_id`` (or ``stim_id``, ``stim_file``, ``filename``), or ``trial_type`` for labels of
-    conditions. Either every label has a column of 0, 1 and n/a, or one column (``labels``, ``label``, ``categories``,
-    ``category``, or the only one besides the key) holds names separated by ``;``, or by ``,`` where no cell has a
-    ``;``. Names are never split on underscores.
+    The key is ``stimulus_id`` (or ``stim_id``, ``stim_file``, ``filename``), else ``trial_type`` (or ``event_type``,
+    ``condition``, ``cond``), else the first column that the events files have too. Either every label has a column of
+    0, 1 and n/a, or one column (``labels``, ``label``, ``categories``, ``category``, or the only one besides the key)
+    holds names separated by ``;``, or by ``,`` where no cell has a ``;``. Names are never split on underscores.
 
     Raises
     ------
@@ -83,10 +88,11 @@ def read_label_table(path: Path) -> LabelTable:
         If there is no key column, or no column of labels.
     """
     table = read_table(path)
-    key = next((name for name in (*STIMULUS_KEYS, *CONDITION_KEYS) if name in table.columns), None)
+    shared = (name for name in table.columns if name in event_columns)
+    key = next((name for name in (*STIMULUS_KEYS, *CLASS_COLUMNS, *shared) if name in table.columns), None)
     if key is None:
         raise DataError(
-            f"{path}: no column that names stimuli; columns are {table.names}.",
+            f"{path}: no column that names stimuli, and none that the events have too; columns are {table.names}.",
             hint="a label table has the column stimulus_id, and one column for each label or one column of names",
         )
     rest = {name: cells for name, cells in table.columns.items() if name != key}
@@ -100,7 +106,7 @@ def read_label_table(path: Path) -> LabelTable:
         )
     names, values, single = labels
     _say_unused(path, rest, used=names)
-    return LabelTable(names, table.columns[key], values, single, by_condition=key in CONDITION_KEYS)
+    return LabelTable(names, table.columns[key], values, single, key_column=key)
 
 
 def _say_unused(path: Path, columns: Mapping[str, Sequence[str]], *, used: Sequence[str]) -> None:

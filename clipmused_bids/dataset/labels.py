@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.dataset.catalogue import StimulusTable
+from clipmused_bids.dataset.catalogue import StimulusTable, label_keys
 from clipmused_bids.dataset.coco import image_id, read_instances
 from clipmused_bids.dataset.event_rows import is_role
 from clipmused_bids.dataset.label_tables import LabelTable, labels_of_columns, read_label_table
 from clipmused_bids.dataset.names import natural_key
+from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import FloatArray
 
 logger = logging.getLogger(__name__)
 
 _LEAST_COVERAGE = 0.5
-_Labels = tuple[tuple[str, ...], NDArray[np.float64], bool]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labels of all stimuli; ``several`` are those whose presentations differ, which count as unlabelled."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    single_label: bool
+    several: frozenset[str] = frozenset()
 
 
 def read_labels(
     paths: tuple[str, ...],
     *,
     stimulus_ids: Sequence[str],
-    conditions: Mapping[str, str] | None,
+    presentations: Presentations,
     stimuli_table: StimulusTable | None,
 ) -> tuple[tuple[str, ...], FloatArray, bool]:
     """Labels of all stimuli.
@@ -36,13 +47,13 @@ def read_labels(
     ----------
     paths : tuple of str
         ``--labels``: one or several TSV tables (see ``read_label_table``) or COCO ``instances_*.json``. Empty: label
-        columns of ``stimuli.tsv``; else the condition of each stimulus.
+        columns of the stimuli's own table; else the condition of each stimulus.
     stimulus_ids : sequence of str
         n_stimuli of them.
-    conditions : mapping of str to str, or None
-        Condition of each stimulus.
+    presentations : Presentations
+        What the events say about them.
     stimuli_table : StimulusTable or None
-        The dataset's own catalogue.
+        The stimuli's own table. Where it has a column ``label_id``, labels are looked up under it.
 
     Returns
     -------
@@ -60,30 +71,28 @@ def read_labels(
     UsageError
         If tables and COCO files are mixed, or a file is neither.
     """
-    conditions = conditions or {}
     if paths:
-        labels = _from_files([Path(text) for text in paths], stimulus_ids, conditions, stimuli_table)
+        labels = _from_files([Path(text) for text in paths], stimulus_ids, presentations, stimuli_table)
         source = ", ".join(paths)
     else:
-        labels, source = _from_dataset(stimulus_ids, conditions, stimuli_table)
-    names, values, single = labels
-    _check_coverage(values, stimulus_ids, source=source)
-    return names, values, single
+        labels, source = _from_dataset(stimulus_ids, presentations, stimuli_table)
+    _check_coverage(labels, stimulus_ids, source=source)
+    return labels.names, labels.values, labels.single_label
 
 
 def _from_files(
     paths: Sequence[Path],
     stimulus_ids: Sequence[str],
-    conditions: Mapping[str, str],
+    presentations: Presentations,
     stimuli_table: StimulusTable | None,
 ) -> _Labels:
     kinds = {path.suffix.lower() for path in paths}
+    keys = [label_keys(stimulus, stimuli_table) for stimulus in stimulus_ids]
     if kinds == {".json"}:
-        return _from_coco(paths, stimulus_ids)
+        return _from_coco(paths, keys)
     if kinds == {".tsv"}:
-        parts = [
-            _from_table(read_label_table(path), stimulus_ids, conditions, stimuli_table) for path in paths
-        ]
+        tables = [read_label_table(path, event_columns=presentations.columns) for path in paths]
+        parts = [_from_table(table, stimulus_ids, keys, presentations) for table in tables]
         return parts[0] if len(parts) == 1 else _joined(parts)
     raise UsageError(
         f"--labels {' '.join(str(path) for path in paths)}: expected .tsv tables or COCO .json files, not both.",
@@ -92,7 +101,7 @@ def _from_files(
 
 
 def _from_dataset(
-    stimulus_ids: Sequence[str], conditions: Mapping[str, str], table: StimulusTable | None
+    stimulus_ids: Sequence[str], presentations: Presentations, table: StimulusTable | None
 ) -> tuple[_Labels, str]:
     if table is not None:
         found = labels_of_columns(table.columns)
@@ -102,74 +111,105 @@ def _from_dataset(
             for k, row in enumerate(rows):
                 if row is not None:
                     values[k] = found[1][row]
-            return (found[0], values, found[2]), str(table.path)
-    return _from_conditions(stimulus_ids, conditions), "trial_type"
+            return _Labels(found[0], values, found[2]), table.source
+    return _from_conditions(stimulus_ids, presentations), "trial_type"
 
 
-def _from_conditions(stimulus_ids: Sequence[str], conditions: Mapping[str, str]) -> _Labels:
-    of_stimulus = [conditions.get(stimulus, "") for stimulus in stimulus_ids]
-    names = tuple(sorted({name for name in of_stimulus if name}, key=natural_key))
+def _from_conditions(stimulus_ids: Sequence[str], presentations: Presentations) -> _Labels:
+    of_stimulus = [presentations.conditions.get(stimulus, ()) for stimulus in stimulus_ids]
+    names = tuple(sorted({name for own in of_stimulus for name in own}, key=natural_key))
     only_roles = all(is_role(name) for name in names)
     if not names or (only_roles and set(names) != {s for s in stimulus_ids if s}):
         raise DataError(
             f"The stimuli have no labels: no --labels, no label columns in stimuli/stimuli.tsv, and trial_type "
-            f"{'only says ' + ', '.join(names) if names else 'is empty'}.",
+            f"{'only says ' + ', '.join(names[:5]) if names else 'is empty'}.",
             hint="--labels TABLE.tsv with the column stimulus_id, or a COCO instances_*.json",
         )
     values = np.full((len(of_stimulus), len(names)), np.nan)
-    for k, condition in enumerate(of_stimulus):
-        if condition:
-            values[k] = [float(name == condition) for name in names]
-    return names, values, True
+    column_of = {name: k for k, name in enumerate(names)}
+    for k, conditions in enumerate(of_stimulus):
+        if len(conditions) == 1:
+            values[k] = 0
+            values[k, column_of[conditions[0]]] = 1
+    several = (name for name, own in zip(stimulus_ids, of_stimulus, strict=True) if len(own) > 1)
+    return _Labels(names, values, single_label=True, several=frozenset(several))
 
 
 def _from_table(
     table: LabelTable,
     stimulus_ids: Sequence[str],
-    conditions: Mapping[str, str],
-    catalogue: StimulusTable | None,
+    keys: Sequence[tuple[str, ...]],
+    presentations: Presentations,
 ) -> _Labels:
     values = np.full((len(stimulus_ids), len(table.names)), np.nan)
-    for k, stimulus in enumerate(stimulus_ids):
-        rows = table.rows_of(stimulus, condition=conditions.get(stimulus, ""))
-        row = None if rows or catalogue is None else catalogue.row_of(stimulus)
-        if row is not None and catalogue is not None:
-            rows = table.rows_of(catalogue.stimulus_id[row], condition="")
-        if rows:
-            # fmax takes 1 over 0 where several rows speak, and anything over unknown.
-            values[k] = np.fmax.reduce(table.values[rows], axis=0)
-    return table.names, values, table.single_label and bool((np.nansum(values, axis=1) <= 1).all())
+    shown_with = presentations.values_of(table.key_column)
+    several = set()
+    for k, (stimulus, own) in enumerate(zip(stimulus_ids, keys, strict=True)):
+        found = _first(table, own) if table.names_stimuli else []
+        found = found or _each(table, shown_with.get(stimulus, ()))
+        if len(found) > 1:
+            several.add(stimulus)
+        elif found:
+            values[k] = found[0]
+    single = table.single_label and bool((np.nansum(values, axis=1) <= 1).all())
+    return _Labels(table.names, values, single, frozenset(several))
 
 
-def _from_coco(paths: Sequence[Path], stimulus_ids: Sequence[str]) -> _Labels:
+def _first(table: LabelTable, keys: Sequence[str]) -> list[NDArray[np.float64]]:
+    """Labels of the first key that the table knows, if any."""
+    found = (table.labels_of(key) for key in keys)
+    return [labels for labels in found if labels is not None][:1]
+
+
+def _each(table: LabelTable, values: Sequence[str]) -> list[NDArray[np.float64]]:
+    """Labels of all these keys that the table knows, without equal ones."""
+    different: list[NDArray[np.float64]] = []
+    for labels in (table.labels_of(value) for value in values):
+        if labels is not None and not any(np.array_equal(labels, one, equal_nan=True) for one in different):
+            different.append(labels)
+    return different
+
+
+def _from_coco(paths: Sequence[Path], keys: Sequence[tuple[str, ...]]) -> _Labels:
     coco = read_instances(paths)
-    values = np.full((len(stimulus_ids), len(coco.names)), np.nan)
-    for k, stimulus in enumerate(stimulus_ids):
-        number = image_id(stimulus, coco.ids)
-        if number is not None and number in coco.of_image:
+    values = np.full((len(keys), len(coco.names)), np.nan)
+    for k, names in enumerate(keys):
+        number = image_id(names, ids=coco.ids, known=coco.of_image)
+        if number is not None:
             values[k] = [float(name in coco.of_image[number]) for name in coco.names]
-    return coco.names, values, False
+    return _Labels(coco.names, values, single_label=False)
 
 
 def _joined(parts: Sequence[_Labels]) -> _Labels:
-    names = tuple(dict.fromkeys(name for part in parts for name in part[0]))
-    values = np.full((len(parts[0][1]), len(names)), np.nan)
-    for part_names, part_values, _ in parts:
-        columns = [names.index(name) for name in part_names]
-        values[:, columns] = np.fmax(values[:, columns], part_values)
-    return names, values, False
+    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+    values = np.full((len(parts[0].values), len(names)), np.nan)
+    for part in parts:
+        columns = [names.index(name) for name in part.names]
+        values[:, columns] = np.fmax(values[:, columns], part.values)
+    several = frozenset(name for part in parts for name in part.several)
+    return _Labels(names, values, single_label=False, several=several)
 
 
-def _check_coverage(values: NDArray[np.float64], stimulus_ids: Sequence[str], *, source: str) -> None:
-    unlabelled = np.isnan(values).all(axis=1)
+def _check_coverage(labels: _Labels, stimulus_ids: Sequence[str], *, source: str) -> None:
+    unlabelled = np.isnan(labels.values).all(axis=1)
     if not unlabelled.any():
         return
     missing = [stimulus_ids[int(k)] for k in np.flatnonzero(unlabelled)]
-    shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-    message = f"{len(missing)} of {len(stimulus_ids)} stimuli have no label in {source}: {shown}."
+    several = len(labels.several.intersection(missing))
+    differ = f", {several} of them since each presentation has another one" if several else ""
+    message = (
+        f"{len(missing)} of {len(stimulus_ids)} stimuli have no label in {source}{differ}: {_shown(missing)}."
+    )
     if unlabelled.mean() > 1 - _LEAST_COVERAGE:
         raise DataError(
             f"{message} At least half must have one.",
-            hint="the column stimulus_id of --labels must name stimuli as the events do; globs (dog/*) are allowed",
+            hint="--labels with the column trial_type says what each condition shows"
+            if several
+            else "--labels must name stimuli as the events do; globs (dog/*) are allowed; the column label_id of "
+            "--stimulus-map gives stimuli other names for this",
         )
     logger.warning("%s Their trials are left out.", message)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -20,6 +20,7 @@ from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.label_matrices import is_matrix, read_matrices
 from clipmused_bids.dataset.label_tables import labels_of_columns
 from clipmused_bids.dataset.labels import read_labels
+from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import BoolArray, FloatArray, IntArray
 
@@ -35,7 +36,7 @@ def read_movie_labels(
     paths: tuple[str, ...],
     *,
     samples: Mapping[str, tuple[str, float]],
-    conditions: Mapping[str, str],
+    presentations: Presentations,
     stimuli_table: StimulusTable | None,
 ) -> tuple[tuple[str, ...], FloatArray, bool]:
     """Labels of all samples.
@@ -49,8 +50,8 @@ def read_movie_labels(
         condition of each sample.
     samples : mapping of str to (str, float)
         Movie and time in s of each sample, by its name.
-    conditions : mapping of str to str
-        Condition of each sample.
+    presentations : Presentations
+        What the events say about each sample.
     stimuli_table : StimulusTable or None
 
     Returns
@@ -80,11 +81,11 @@ def read_movie_labels(
         names, values, single = read_labels(
             (),
             stimulus_ids=[movie for movie, _ in samples.values()],
-            conditions=None,
+            presentations=Presentations(()),
             stimuli_table=stimuli_table,
         )
         return names, values, single
-    return read_labels(paths, stimulus_ids=list(samples), conditions=conditions, stimuli_table=None)
+    return read_labels(paths, stimulus_ids=list(samples), presentations=presentations, stimuli_table=None)
 
 
 def read_movie_captions(

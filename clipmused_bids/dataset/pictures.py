@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipmused_bids.dataset.banks import MOST_PIXELS, read_row
 from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.movies import read_frames
 from clipmused_bids.errors import ClipMusedError, DataError
@@ -18,15 +19,18 @@ from clipmused_bids.records import Picture
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BACKGROUND = (128, 128, 128)
 
 
 def open_picture(picture: Picture) -> Image:
-    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image` and `read_frames`."""
+    """Read the picture of a stimulus as RGB, 8 bits; errors as for `open_image`, `read_row` and `read_frames`."""
     if picture.seconds is not None:
         return next(read_frames(picture.path, [picture.seconds], most_pixels=MOST_PIXELS))
+    if picture.dataset is not None and picture.row is not None:
+        from PIL import Image as PillowImage
+
+        return PillowImage.fromarray(read_row(picture.path, picture.dataset, picture.row))
     return open_image(picture.path)
 
 

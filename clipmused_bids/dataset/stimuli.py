@@ -1,16 +1,19 @@
-"""From the names in events files to image files, never outside the folders of stimuli."""
+"""From the names in events files to pictures: image files below the folders of stimuli, or rows of image banks."""
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from clipmused_bids.dataset.catalogue import StimulusTable, read_stimuli_table
+from clipmused_bids.config import bank_place
+from clipmused_bids.dataset.banks import ImageBank, open_bank
+from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.contents import is_fetched
 from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS, MOVIE_EXTENSIONS
 from clipmused_bids.dataset.stimulus_names import (
@@ -19,67 +22,75 @@ from clipmused_bids.dataset.stimulus_names import (
     is_absolute,
     normalised,
     without_extension,
+    without_fraction,
 )
 from clipmused_bids.errors import DataError, MissingInputError
+from clipmused_bids.records import Picture
 
-logger = logging.getLogger(__name__)
+_PART = re.compile(r"(stim-.+?)_part-.+_image")
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Image files of stimuli.
+    """Pictures of stimuli.
 
     Parameters
     ----------
     names : tuple of str
         As given, each once.
-    path : tuple of (Path or None)
-        File of each name; None where none can be used.
+    picture : tuple of (Picture or None)
+        Picture of each name; None where none can be used.
     reason : tuple of str
         How it was found, or why there is none.
-    roots : tuple of Path
-        Folders that were searched.
+    places : tuple of str
+        Folders and banks that were searched.
     """
 
     names: tuple[str, ...]
-    path: tuple[Path | None, ...]
+    picture: tuple[Picture | None, ...]
     reason: tuple[str, ...]
-    roots: tuple[Path, ...]
+    places: tuple[str, ...]
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names without a file."""
-        return tuple(name for name, path in zip(self.names, self.path, strict=True) if path is None)
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        """Names without a picture, and why."""
+        found = zip(self.names, self.picture, self.reason, strict=True)
+        return {name: why for name, picture, why in found if picture is None}
 
     @property
     def coverage(self) -> float:
-        """Share of the names that have a file; 0 where there are no names."""
+        """Share of the names that have a picture; 0 where there are no names."""
         return (len(self.names) - len(self.missing)) / len(self.names) if self.names else 0.0
-
-    def path_of(self, name: str) -> Path | None:
-        """File of one name."""
-        return self.path[self.names.index(name)]
 
 
 @dataclass(frozen=True)
 class _Index:
-    """Files below one root, by four ways of writing them; values are paths relative to the root."""
+    """Files below one root, by the ways of writing them; values are paths relative to the root."""
 
     root: Path
+    real_root: Path
     exact: frozenset[str]
     lowered: dict[str, list[str]]
     base: dict[str, list[str]]
     stem: dict[str, list[str]]
+    part: dict[str, list[str]]
 
 
-def resolve_stimuli(names: Sequence[str], *, bids_dir: Path, stimuli_dirs: Sequence[str]) -> Resolved:
-    """Find the image file of each stimulus.
+def resolve_stimuli(
+    names: Sequence[str],
+    *,
+    bids_dir: Path,
+    stimuli_dirs: Sequence[str],
+    table: StimulusTable | None = None,
+    index_base: int | None = None,
+) -> Resolved:
+    """Find the picture of each stimulus.
 
-    Searched are ``<bids_dir>/stimuli`` and each of ``stimuli_dirs``, in this order. A name matches exactly; else
+    Searched are ``<bids_dir>/stimuli`` and the folders of ``stimuli_dirs``, in this order. A name matches exactly; else
     normalised (backslashes, leading ``./``, ``/``, ``stimuli/``); in other case; with an image extension added; as a
-    base name that is unique below a root; as ``stim-<id>[_part-<label>]_image.*``. A ``filename`` in
-    ``stimuli/stimuli.tsv`` goes before the name itself. Names with ``..``, absolute names that are no file below a
-    root, and links that leave a root (other than into an annex) are refused: they get no path.
+    base name that is unique below a root; as ``stim-<id>[_part-<label>]_image.*``; else, as a whole number, the row of
+    an image bank. A ``filename`` in ``table`` goes before the name itself. Names with ``..``, absolute names that are
+    no file below a root, and links that leave a root (other than into an annex) are refused: they get no picture.
 
     Parameters
     ----------
@@ -87,40 +98,40 @@ def resolve_stimuli(names: Sequence[str], *, bids_dir: Path, stimuli_dirs: Seque
         Stimulus ids as the events name them; duplicates are looked up once.
     bids_dir : Path
     stimuli_dirs : sequence of str
-        ``--stimuli-dir``.
+        ``--stimuli-dir``: folders, and banks as ``FILE.hdf5:/dataset``.
+    table : StimulusTable or None
+        The stimuli's own table.
+    index_base : {0, 1} or None
+        ``--stimulus-index-base``; needed where there is a bank.
 
     Raises
     ------
     MissingInputError
-        If a folder of ``stimuli_dirs`` does not exist.
-    DataError
-        If a base name stands for several files.
+        If a folder or bank of ``stimuli_dirs`` does not exist.
+    UsageError, DataError
+        As ``open_bank``; DataError also if a name stands for several files.
     """
     own = Path(bids_dir) / "stimuli"
-    roots = ([own] if own.is_dir() else []) + [Path(text) for text in stimuli_dirs]
+    places = {text: bank_place(text) for text in stimuli_dirs}
+    roots = [Path(text) for text, bank in places.items() if bank is None]
     for root in roots:
         if not root.is_dir():
             raise MissingInputError(f"--stimuli-dir {root}: no such folder.")
+    roots = ([own] if own.is_dir() else []) + roots
+    banks = [open_bank(Path(bank[0]), bank[1], first=index_base) for bank in places.values() if bank]
     indexes = [_index(root) for root in roots]
-    table = read_stimuli_table(Path(bids_dir))
     unique = tuple(dict.fromkeys(names))
-    found = [_resolve(name, indexes, table) for name in unique]
-    resolved = Resolved(
-        unique, tuple(path for path, _ in found), tuple(why for _, why in found), tuple(roots)
-    )
-    _log(resolved)
-    return resolved
+    found = [_resolve(name, indexes, banks, table) for name in unique]
+    pictures, reasons = zip(*found, strict=True) if found else ((), ())
+    searched = (*map(str, roots), *(f"{bank.path}:{bank.dataset}" for bank in banks))
+    return Resolved(unique, pictures, reasons, searched)
 
 
-def _log(resolved: Resolved) -> None:
-    missing = resolved.missing
-    if missing and resolved.roots:
-        shown = ", ".join(f"{name} ({resolved.reason[resolved.names.index(name)]})" for name in missing[:5])
-        logger.warning("%d of %d stimuli have no image file: %s.", len(missing), len(resolved.names), shown)
-
-
-def _resolve(name: str, indexes: Sequence[_Index], table: StimulusTable | None) -> tuple[Path | None, str]:
+def _resolve(
+    name: str, indexes: Sequence[_Index], banks: Sequence[ImageBank], table: StimulusTable | None
+) -> tuple[Picture | None, str]:
     listed = table.value(name, "filename") if table is not None else None
+    why = "not found"
     for candidate in (listed, name):
         if candidate is None:
             continue
@@ -129,9 +140,13 @@ def _resolve(name: str, indexes: Sequence[_Index], table: StimulusTable | None) 
         match = _match(candidate, indexes)
         if match is not None:
             return _usable(*match)
+        for bank in banks:
+            row, why = bank.row_of(candidate)
+            if row is not None:
+                return Picture(bank.path, bank.dataset, row), why
     if is_absolute(name):
         return None, "refused: an absolute path"
-    return None, "not found"
+    return None, why
 
 
 def _match(name: str, indexes: Sequence[_Index]) -> tuple[_Index, str, str] | None:
@@ -140,7 +155,7 @@ def _match(name: str, indexes: Sequence[_Index]) -> tuple[_Index, str, str] | No
         for index in indexes:
             if key in index.exact:
                 return index, key, how
-    for how, table, keys in _searches(name, path, indexes):
+    for how, table, keys in _searches(name, path):
         for index in indexes:
             hits = sorted({hit for key in keys for hit in getattr(index, table).get(key.lower(), ())})
             if hits:
@@ -149,9 +164,9 @@ def _match(name: str, indexes: Sequence[_Index]) -> tuple[_Index, str, str] | No
 
 
 def _searches(
-    name: str, path: str, indexes: Sequence[_Index]
-) -> list[tuple[str, Literal["lowered", "base", "stem"], list[str]]]:
-    searches: list[tuple[str, Literal["lowered", "base", "stem"], list[str]]]
+    name: str, path: str
+) -> list[tuple[str, Literal["lowered", "base", "stem", "part"], list[str]]]:
+    searches: list[tuple[str, Literal["lowered", "base", "stem", "part"], list[str]]]
     searches = [
         ("other case", "lowered", [path]),
         ("extension added", "lowered", [path + e for e in IMAGE_EXTENSIONS]),
@@ -160,16 +175,10 @@ def _searches(
     if not is_absolute(name):
         base = base_name(path)
         searches += [("base name", "base", [base]), ("base name, extension added", "stem", [base])]
-        searches += [("stim-<id>_image", "stem", [f"stim-{base.removeprefix('stim-')}_image"])]
-        searches += [("stim-<id>_part-<label>_image", "stem", _parts(base, indexes))]
+        stimulus = f"stim-{without_fraction(base).removeprefix('stim-')}"
+        searches += [("stim-<id>_image", "stem", [f"{stimulus}_image"])]
+        searches += [("stim-<id>_part-<label>_image", "part", [stimulus])]
     return searches
-
-
-def _parts(base: str, indexes: Sequence[_Index]) -> list[str]:
-    start = f"stim-{base.removeprefix('stim-')}_part-".lower()
-    return [
-        stem for index in indexes for stem in index.stem if stem.startswith(start) and stem.endswith("_image")
-    ]
 
 
 def _only(name: str, hits: Sequence[str], index: _Index) -> str:
@@ -181,24 +190,24 @@ def _only(name: str, hits: Sequence[str], index: _Index) -> str:
     return hits[0]
 
 
-def _usable(index: _Index, relative: str, how: str) -> tuple[Path | None, str]:
+def _usable(index: _Index, relative: str, how: str) -> tuple[Picture | None, str]:
     path = index.root / relative
-    if _link_escapes(path, index.root):
+    if _link_escapes(path, index.real_root):
         return None, "refused: a link that leads out of the folder of stimuli"
     if not path.name.lower().endswith(IMAGE_EXTENSIONS + MOVIE_EXTENSIONS):
         return None, f"neither an image nor a movie ({path.suffix or 'no extension'})"
     if not is_fetched(path):
         return None, f"not fetched: datalad get {path}"
-    return path, how
+    return Picture(path), how
 
 
-def _link_escapes(path: Path, root: Path) -> bool:
+def _link_escapes(path: Path, real_root: Path) -> bool:
     if not path.is_symlink():
         return False
     # Only for this check; names stay as they are written.
-    target, top = Path(os.path.realpath(path)), Path(os.path.realpath(root))
+    target = Path(os.path.realpath(path))
     into_annex = "annex" in target.parts and "objects" in target.parts
-    return not (into_annex or target.is_relative_to(top))
+    return not (into_annex or target.is_relative_to(real_root))
 
 
 def _index(root: Path) -> _Index:
@@ -206,13 +215,20 @@ def _index(root: Path) -> _Index:
     lowered: dict[str, list[str]] = defaultdict(list)
     base: dict[str, list[str]] = defaultdict(list)
     stem: dict[str, list[str]] = defaultdict(list)
+    part: dict[str, list[str]] = defaultdict(list)
     for relative in _files(root):
         exact.add(relative)
         lowered[relative.lower()].append(relative)
         name = base_name(relative).lower()
         base[name].append(relative)
-        stem[without_extension(name)].append(relative)
-    return _Index(root, frozenset(exact), dict(lowered), dict(base), dict(stem))
+        plain = without_extension(name)
+        stem[plain].append(relative)
+        parts = _PART.fullmatch(plain)
+        if parts is not None:
+            part[parts[1]].append(relative)
+    # Only to judge links by; names stay as they are written.
+    real_root = Path(os.path.realpath(root))
+    return _Index(root, real_root, frozenset(exact), dict(lowered), dict(base), dict(stem), dict(part))
 
 
 def _files(root: Path) -> Iterator[str]:

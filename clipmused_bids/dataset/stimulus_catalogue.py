@@ -17,10 +17,12 @@ from clipmused_bids.records import Picture, Stimuli
 _COLUMNS: Mapping[str, Any] = {
     "stimulus_id": {"Description": "Stimulus, as the events name it"},
     "type": {"Description": "image; video for a frame of a movie; category where only a name is known"},
-    "filename": {"Description": "Image or movie in the raw dataset's stimuli folder, else its base name"},
+    "filename": {
+        "Description": "Image or movie in the raw dataset's stimuli folder, else its base name; or bank:/dataset[row]"
+    },
     "present": {"Description": "Whether the file was found"},
     "content_hash": {
-        "Description": "SHA-256 of the file, or of a frame; the key of its features in desc-*_embeddings"
+        "Description": "SHA-256 of the file, of the row's pixels, or of a frame; the key of its features"
     },
     "n_captions": {"Description": "Sentences that describe it"},
 }
@@ -73,7 +75,7 @@ def _columns(stimuli: Stimuli, *, content_hash: Sequence[str | None], bids_dir: 
         "stimulus_id": stimuli.stimulus_id,
         "type": [_type(picture) for picture in stimuli.picture],
         "filename": [
-            None if picture is None else _portable(picture.path, bids_dir) for picture in stimuli.picture
+            None if picture is None else _portable(picture, bids_dir) for picture in stimuli.picture
         ],
         "present": [picture is not None for picture in stimuli.picture],
         "content_hash": content_hash,
@@ -108,9 +110,11 @@ def _type(picture: Picture | None) -> str:
     return "image" if picture.seconds is None else "video"
 
 
-def _portable(path: Path, bids_dir: Path) -> str:
+def _portable(picture: Picture, bids_dir: Path) -> str:
     # Not resolved, and never absolute: paths of this machine stay here.
-    for folder in (bids_dir / "stimuli", bids_dir):
-        if path.is_relative_to(folder):
-            return path.relative_to(folder).as_posix()
-    return path.name
+    path = picture.path
+    inside = next(
+        (path.relative_to(f) for f in (bids_dir / "stimuli", bids_dir) if path.is_relative_to(f)), None
+    )
+    name = path.name if inside is None else inside.as_posix()
+    return name if picture.dataset is None else f"{name}:{picture.dataset}[{picture.row}]"

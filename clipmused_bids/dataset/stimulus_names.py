@@ -5,9 +5,25 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from fnmatch import translate
 from pathlib import PurePosixPath
 
 from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS, MOVIE_EXTENSIONS
+
+_WHOLE = re.compile(r"([0-9]+)\.0+")
+_GLOB = re.compile(r"[*?\[]")
+
+
+def without_fraction(name: str) -> str:
+    """Number of a stimulus without the ``.0`` that programs add to whole numbers; any other name as it is.
+
+    Examples
+    --------
+    >>> without_fraction("46003.0"), without_fraction("3626115.019498")
+    ('46003', '3626115.019498')
+    """
+    match = _WHOLE.fullmatch(name)
+    return match[1] if match else name
 
 
 def normalised(name: str) -> str:
@@ -80,9 +96,44 @@ class KeyIndex:
         return fitting[0] if len(fitting) == 1 else []
 
 
+class GlobIndex:
+    """Finds the rows of a table whose key is a glob that a stimulus matches.
+
+    Globs are kept by what stands before their first special character, so that a stimulus is held against few of
+    them: thousands of ``dog/*`` cost no more than one.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        Key of each row; those without ``*``, ``?`` and ``[`` are no globs.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._by_start: dict[str, list[tuple[int, re.Pattern[str]]]] = defaultdict(list)
+        for row, key in enumerate(keys):
+            special = _GLOB.search(key)
+            if special is not None:
+                self._by_start[key[: special.start()]].append((row, re.compile(translate(key))))
+        self._lengths = sorted({len(start) for start in self._by_start})
+
+    def rows_of(self, stimulus: str) -> list[int]:
+        """Rows whose glob matches one of the ways to write the stimulus, in order."""
+        if not self._lengths:
+            return []
+        return sorted({row for way in spellings(stimulus) for row in self._matching(way)})
+
+    def _matching(self, name: str) -> list[int]:
+        starts = [name[:length] for length in self._lengths if length <= len(name)]
+        return [
+            row
+            for start in starts
+            for row, pattern in self._by_start.get(start, ())
+            if pattern.match(name) is not None
+        ]
+
+
 def _parts(name: str) -> tuple[str, ...]:
-    plain = re.sub(r"^(\d+)\.0+$", r"\1", name)
-    *folders, last = without_extension(normalised(plain)).split("/")
+    *folders, last = without_extension(normalised(without_fraction(name))).split("/")
     return (*folders, last.removeprefix("stim-"))
 
 
@@ -93,8 +144,8 @@ def _one_ends_other(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 def coco_id(name: str) -> int | None:
     """COCO image id in a name (``COCO_train2014_000000420713.jpg``, ``000000124419``, ``124419.0``), else None."""
-    stem = re.sub(r"^(\d+)\.0+$", r"\1", without_extension(base_name(name)).removeprefix("stim-"))
-    match = re.fullmatch(r"(?:COCO_[a-z]+\d{4}_)?(\d{1,12})", stem)
+    stem = without_fraction(without_extension(base_name(name)).removeprefix("stim-"))
+    match = re.fullmatch(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{1,12})", stem)
     return int(match[1]) if match else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmused_bids.dataset.contents import require_content
+from clipmused_bids.dataset.contents import read_bytes
 from clipmused_bids.errors import DataError
 
 MISSING = frozenset({"", "n/a", "na", "nan", "none", "null"})
@@ -62,9 +62,9 @@ def read_table(path: Path) -> Table:
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise DataError(f"{path}: the file is empty; expected a tab-separated table with a header.")
-    header = _unique([cell.strip() for cell in lines[0].split("\t")], notes)
-    rows = [[cell.strip() for cell in line.split("\t")] for line in lines[1:]]
-    body = [row for row in rows if row != header]
+    written, *rows = [[cell.strip() for cell in line.split("\t")] for line in lines]
+    header = _unique(written, notes)
+    body = [row for row in rows if row != written]
     cells = [_fit(row, len(header), path=path, number=number) for number, row in enumerate(body, start=1)]
     if any(len(row) < len(header) for row in body):
         notes.append("some rows are shorter than the header; the cells they lack were read as n/a")
@@ -75,8 +75,7 @@ def read_table(path: Path) -> Table:
 
 
 def _decode(path: Path) -> tuple[str, list[str]]:
-    require_content(path)
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     if raw.startswith(_APPLE_DOUBLE) or b"\x00" in raw[:4096]:
         raise DataError(f"{path}: a binary file, not a tab-separated table.")
     try:
@@ -88,9 +87,12 @@ def _decode(path: Path) -> tuple[str, list[str]]:
 def _unique(names: list[str], notes: list[str]) -> list[str]:
     unique: list[str] = []
     for name in names:
+        free, number = name, len(unique) + 1
         if name in unique:
             notes.append(f"column {name} occurs twice; the first is used")
-        unique.append(name if name not in unique else f"{name}.{len(unique) + 1}")
+        while free in unique:
+            free, number = f"{name}.{number}", number + 1
+        unique.append(free)
     return unique
 
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from clipmused_bids.dataset.captions import read_captions
-from clipmused_bids.dataset.catalogue import read_stimuli_table
+from clipmused_bids.dataset.catalogue import StimulusTable, read_stimuli_table
 from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.movie_labels import read_movie_captions, read_movie_labels
 from clipmused_bids.dataset.movies import movie_length
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.picture_contents import content_keys
+from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.dataset.stimuli import Resolved, resolve_stimuli
 from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
 from clipmused_bids.dataset.stimulus_columns import looks_like_movie
-from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import FloatArray, Picture, Stimuli
+from clipmused_bids.stages.coverage import coverage_table, require_pictures
 from clipmused_bids.stages.movies import samples_of
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.targets.prompts import stimulus_prompts
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 # What the simulator writes into the descriptions of its datasets.
 SIMULATOR = "clipmused-bids simulator"
+_MOST_UNREADABLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,21 @@ class Catalogue:
     ----------
     stimuli : Stimuli
     content : tuple of str
-        Key of each stimulus's content, see ``content_keys``; "" where there is none.
+        Key of each stimulus's picture by its content, see ``content_keys``; "" where there is none or it was not read.
     table : mapping of str to tuple of str
-        Columns of the dataset's own ``stimuli.tsv``, in the order of ``stimuli``; empty without one.
+        Columns of ``--stimulus-map`` and the dataset's own ``stimuli.tsv``, in the order of ``stimuli``; empty without.
     simulated : bool
         Whether the dataset was written by this package's simulator.
+    left_out : tuple of str
+        Stimuli whose picture is there but cannot be read. They have no labels, so that every method leaves out their
+        trials, in training and in scores.
     """
 
     stimuli: Stimuli
     content: tuple[str, ...]
     table: Mapping[str, tuple[str, ...]]
     simulated: bool
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -78,57 +84,141 @@ class Catalogue:
         found: FloatArray = values[rows]
         return found
 
+    def without(self, stimulus_ids: Sequence[str]) -> Catalogue:
+        """Leave out stimuli whose picture cannot be read; names that are not in the catalogue do not matter."""
+        names = sorted({*self.left_out, *(name for name in stimulus_ids if name in self._row_of)})
+        labels = self.stimuli.labels.copy()
+        labels[self.rows_of(names)] = np.nan
+        return replace(self, stimuli=replace(self.stimuli, labels=labels), left_out=tuple(names))
+
     def contents_of(self, stimulus_ids: Sequence[str]) -> tuple[str, ...]:
-        """Content hash of each trial's stimulus; "" where there is no file."""
+        """Content key of each trial's stimulus; "" where there is no picture."""
         known = self._row_of
         return tuple(self.content[known[name]] if name in known else "" for name in stimulus_ids)
 
 
-def make_catalogue(plan: Plan) -> Catalogue:
-    """Find files, labels and captions of every stimulus that an events file names, and of every sample of a movie.
+def make_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue:
+    """Find pictures, labels and captions of every stimulus that an events file names, and of every sample of a movie.
+
+    Logs the coverage table.
+
+    Parameters
+    ----------
+    plan : Plan
+    read_contents : bool
+        Whether pictures are read (not decoded) to tell equal ones; without, nothing of them is opened.
 
     Raises
     ------
     DataError
-        If the stimuli have no labels, or fewer than half of them do.
+        If the stimuli have no labels, or fewer than half of them do; if too few have pictures and need them.
     """
     names = sorted({name for trials in plan.trials.values() for name in trials.stimulus_id if name})
-    conditions = {
-        name: condition
-        for trials in plan.trials.values()
-        for name, condition in zip(trials.stimulus_id, trials.condition, strict=True)
-        if name
-    }
     inputs = plan.config.inputs
-    table = read_stimuli_table(plan.config.bids_dir)
-    of_sample = samples_of(plan.trials)
-    pictures: tuple[Picture | None, ...] = (None,) * len(names)
-    if of_sample:
-        # All trials are samples, or none is.
-        samples = {name: of_sample[name] for name in names}
-        pictures = _frames(plan, samples)
-        label_names, labels, single = read_movie_labels(
-            inputs.labels, samples=samples, conditions=conditions, stimuli_table=table
-        )
-        captions = read_movie_captions(inputs.captions, samples=samples)
-    else:
-        if any(trials.stimulus_column for trials in plan.trials.values()):
-            pictures = _pictures(plan, names)
-        label_names, labels, single = read_labels(
-            inputs.labels, stimulus_ids=names, conditions=conditions, stimuli_table=table
-        )
-        captions = read_captions(inputs.captions, stimulus_ids=names, stimuli_table=table)
-    rows = [None if table is None else table.row_of(name) for name in names]
-    columns = {} if table is None else table.columns
-    return Catalogue(
-        stimuli=Stimuli(tuple(names), pictures, captions, label_names, labels, single),
-        content=content_keys(pictures),
-        table={
-            column: tuple("n/a" if row is None else cells[row] for row in rows)
-            for column, cells in columns.items()
-        },
+    table = read_stimuli_table(plan.config.bids_dir, stimulus_map=inputs.stimulus_map)
+    found = _samples(plan, names, table) if samples_of(plan.trials) else _stimuli(plan, names, table)
+    contents = content_keys(found.picture) if read_contents else ("",) * len(names)
+    unreadable = {
+        name: key for name, key in zip(names, contents, strict=True) if isinstance(key, ClipMusedError)
+    }
+    pictures = tuple(None if n in unreadable else p for n, p in zip(names, found.picture, strict=True))
+    catalogue = Catalogue(
+        stimuli=replace(found, picture=pictures),
+        content=tuple(key if isinstance(key, str) else "" for key in contents),
+        table=_columns_of(table, names),
         simulated=_is_simulated(plan),
     )
+    return leave_out(plan, catalogue, unreadable)
+
+
+def _samples(plan: Plan, names: Sequence[str], table: StimulusTable | None) -> Stimuli:
+    """Samples of movies; all trials are samples, or none is."""
+    of_sample, inputs = samples_of(plan.trials), plan.config.inputs
+    samples = {name: of_sample[name] for name in names}
+    logger.info("%s", coverage_table(plan, None))
+    label_names, labels, single = read_movie_labels(
+        inputs.labels,
+        samples=samples,
+        presentations=Presentations(tuple(plan.trials.values())),
+        stimuli_table=table,
+    )
+    captions = read_movie_captions(inputs.captions, samples=samples)
+    frames = tuple(
+        Picture(plan.movies[movie], seconds=seconds) if movie in plan.movies else None
+        for movie, seconds in samples.values()
+    )
+    return Stimuli(tuple(names), frames, captions, label_names, labels, single)
+
+
+def _stimuli(plan: Plan, names: Sequence[str], table: StimulusTable | None) -> Stimuli:
+    """Stimuli that are pictures, clips or names of conditions."""
+    inputs = plan.config.inputs
+    resolved = _resolved(plan, names, table)
+    logger.info("%s", coverage_table(plan, resolved))
+    label_names, labels, single = read_labels(
+        inputs.labels,
+        stimulus_ids=names,
+        presentations=Presentations(tuple(plan.trials.values())),
+        stimuli_table=table,
+    )
+    captions = read_captions(inputs.captions, stimulus_ids=names, stimuli_table=table)
+    pictures: tuple[Picture | None, ...] = (None,) * len(names)
+    if resolved is not None:
+        require_pictures(plan, resolved)
+        pictures = tuple(_with_frame(picture) for picture in resolved.picture)
+    return Stimuli(tuple(names), pictures, captions, label_names, labels, single)
+
+
+def _with_frame(picture: Picture | None) -> Picture | None:
+    """Of a clip the frame in its middle; none where the clip cannot be read."""
+    if picture is None or picture.dataset is not None or not looks_like_movie(picture.path.name):
+        return picture
+    try:
+        return replace(picture, seconds=round(movie_length(picture.path) / 2, 3))
+    except ClipMusedError as error:
+        logger.warning("no picture: %s", str(error).splitlines()[0])
+        return None
+
+
+def leave_out(plan: Plan, catalogue: Catalogue, unreadable: Mapping[str, ClipMusedError]) -> Catalogue:
+    """Leave out stimuli whose pictures cannot be read, and say how many trials that costs.
+
+    Parameters
+    ----------
+    plan : Plan
+    catalogue : Catalogue
+    unreadable : mapping of str to ClipMusedError
+        Why, by stimulus.
+
+    Raises
+    ------
+    ClipMusedError
+        The first of them, with ``stop_on_first_crash``.
+    DataError
+        If more than half of the pictures cannot be read.
+    """
+    if not unreadable:
+        return catalogue
+    first = next(iter(unreadable.values()))
+    if plan.config.stop_on_first_crash:
+        raise first
+    for reason in dict.fromkeys(str(error).splitlines()[0] for error in unreadable.values()):
+        logger.warning("left out: %s", reason)
+    left = catalogue.without(list(unreadable))
+    names = set(left.left_out)
+    pictures = zip(catalogue.stimuli.stimulus_id, catalogue.stimuli.picture, strict=True)
+    n_pictures = sum(picture is not None or name in names for name, picture in pictures)
+    if len(names) > _MOST_UNREADABLE * n_pictures:
+        raise DataError(
+            f"{len(names)} of {n_pictures} pictures cannot be read; the first: {first.args[0]}",
+            hint=first.hint,
+        )
+    n_trials = sum(name in names for trials in plan.trials.values() for name in trials.stimulus_id)
+    logger.warning(
+        "%d trial(s) of %d stimuli whose pictures cannot be read are left out by every method: %s%s.",
+        n_trials, len(names), ", ".join(left.left_out[:5]), ", ..." if len(names) > 5 else "",
+    )  # fmt: skip
+    return left
 
 
 def store_catalogue(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> None:
@@ -137,41 +227,28 @@ def store_catalogue(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> None:
     write_catalogue(tree, catalogue.stimuli, content_hash=contents, bids_dir=plan.config.bids_dir)
 
 
-def _pictures(plan: Plan, names: Sequence[str]) -> tuple[Picture | None, ...]:
-    resolved: Resolved = resolve_stimuli(
-        names, bids_dir=plan.config.bids_dir, stimuli_dirs=plan.config.inputs.stimuli_dirs
-    )
-    columns = sorted({trials.stimulus_column for trials in plan.trials.values() if trials.stimulus_column})
-    logger.info(
-        "Stimuli: %d named in column %s; image files of %d found, %d missing%s.",
-        len(names),
-        ", ".join(columns),
-        len(names) - len(resolved.missing),
-        len(resolved.missing),
-        f" ({', '.join(resolved.missing[:5])}{', ...' if len(resolved.missing) > 5 else ''})"
-        if resolved.missing
-        else "",
-    )
-    return tuple(None if path is None else _picture(path) for path in resolved.path)
-
-
-def _picture(path: Path) -> Picture | None:
-    """Picture in a file; of a clip the frame in its middle."""
-    if not looks_like_movie(path.name):
-        return Picture(path)
-    try:
-        return Picture(path, seconds=round(movie_length(path) / 2, 3))
-    except ClipMusedError as error:
-        logger.warning("no picture: %s", str(error).splitlines()[0])
+def _resolved(plan: Plan, names: Sequence[str], table: StimulusTable | None) -> Resolved | None:
+    """Pictures of stimuli; None where no events file names stimuli."""
+    if not any(trials.stimulus_column for trials in plan.trials.values()):
         return None
-
-
-def _frames(plan: Plan, samples: Mapping[str, tuple[str, float]]) -> tuple[Picture | None, ...]:
-    """Frame of each sample, where the movie's file is there."""
-    return tuple(
-        Picture(plan.movies[movie], seconds=seconds) if movie in plan.movies else None
-        for movie, seconds in samples.values()
+    inputs = plan.config.inputs
+    return resolve_stimuli(
+        names,
+        bids_dir=plan.config.bids_dir,
+        stimuli_dirs=inputs.stimuli_dirs,
+        table=table,
+        index_base=inputs.stimulus_index_base,
     )
+
+
+def _columns_of(table: StimulusTable | None, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    if table is None:
+        return {}
+    rows = [table.row_of(name) for name in names]
+    return {
+        column: tuple("n/a" if row is None else cells[row] for row in rows)
+        for column, cells in table.columns.items()
+    }
 
 
 def _is_simulated(plan: Plan) -> bool:

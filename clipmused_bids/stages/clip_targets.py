@@ -87,10 +87,13 @@ def load_target_maker(plan: Plan, catalogue: Catalogue, tree: OutputTree, *, dev
 
 def prepare_targets(
     maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequence[str], tree: OutputTree
-) -> None:
+) -> dict[str, ClipMusedError]:
     """Encode what is not stored yet.
 
-    An image that cannot be read is reported by name and left out; its trials keep their labels.
+    Returns
+    -------
+    dict of str to ClipMusedError
+        Stimuli whose picture cannot be read, and why.
     """
     rows = catalogue.rows_of(stimulus_ids)
     contents = {
@@ -101,9 +104,9 @@ def prepare_targets(
         len(maker.images.missing(list(contents))),
         len(maker.texts.missing(list(sentences))),
     )
-    n_broken = 0
+    broken: dict[str, ClipMusedError] = {}
     for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
-        n_broken += _add_images(maker, keys, contents)
+        broken |= _add_images(maker, keys, contents)
     for keys in maker.texts.plan(list(sentences)):
         texts = encode_texts(
             maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
@@ -112,8 +115,10 @@ def prepare_targets(
     write_descriptions(tree)
     logger.info(
         "CLIP targets (%s): %d of %d images and %d of %d sentences encoded, %d images unreadable, the others reused.",
-        maker.clip.name, n_images - n_broken, len(contents), n_sentences, len(sentences), n_broken,
+        maker.clip.name, n_images - len(broken), len(contents), n_sentences, len(sentences), len(broken),
     )  # fmt: skip
+    content = catalogue.content
+    return {catalogue.stimuli.stimulus_id[k]: broken[content[k]] for k in rows if content[k] in broken}
 
 
 def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequence[str]) -> Targets:
@@ -163,13 +168,16 @@ def sentences_of(catalogue: Catalogue, row: int) -> tuple[str, ...]:
     return catalogue.stimuli.captions[row] or catalogue.prompts[row]
 
 
-def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Picture]) -> int:
-    """Encode and store; returns how many images cannot be read."""
+def _add_images(
+    maker: TargetMaker, keys: Sequence[str], contents: dict[str, Picture]
+) -> dict[str, ClipMusedError]:
+    """Encode and store; returns the keys of images that cannot be read."""
     opened: list[str] = []
-    pictures = {key: contents[key] for key in keys}
-    raw, image = encode_images(maker.clip, _readable(pictures, opened), batch_size=maker.options.batch_size)
+    broken: dict[str, ClipMusedError] = {}
+    pictures = _readable({key: contents[key] for key in keys}, opened, broken)
+    raw, image = encode_images(maker.clip, pictures, batch_size=maker.options.batch_size)
     if not opened:
-        return len(keys)
+        return broken
     low = low_level(
         raw,
         kind=maker.low_kind,
@@ -178,19 +186,19 @@ def _add_images(maker: TargetMaker, keys: Sequence[str], contents: dict[str, Pic
         seed=PROJECTION_SEED,
     )
     maker.images.add(opened, {"low": low.astype(np.float16), "image": image})
-    return len(keys) - len(opened)
+    return broken
 
 
-def _readable(pictures: dict[str, Picture], opened: list[str]) -> Iterator[Image]:
-    """Yield the pictures that can be read, and note their keys; each reason why others cannot is logged once."""
-    reasons: set[str] = set()
+def _readable(
+    pictures: dict[str, Picture], opened: list[str], broken: dict[str, ClipMusedError]
+) -> Iterator[Image]:
+    """Yield the pictures that can be read and note their keys; note why others cannot."""
     for key, picture in open_pictures(pictures):
-        if not isinstance(picture, ClipMusedError):
+        if isinstance(picture, ClipMusedError):
+            broken[key] = picture
+        else:
             opened.append(key)
             yield picture
-        elif (reason := str(picture).splitlines()[0]) not in reasons:
-            reasons.add(reason)
-            logger.warning("left out of the CLIP targets: %s", reason)
 
 
 def _spread(values: NDArray[Any], places: Sequence[int], *, n: int) -> NDArray[np.float32]:

@@ -13,12 +13,14 @@ import numpy as np
 from clipmused_bids.config import Config, InputOptions, as_tables, checked_inputs, merge
 from clipmused_bids.dataset.atlas_files import atlas_label
 from clipmused_bids.dataset.comparison import grid_fields
+from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
 from clipmused_bids.dataset.target_files import open_target_file
 from clipmused_bids.dataset.weights import (
     StoredModel,
     check_model,
+    config_path,
     load_model,
     model_path,
     stored_participants,
@@ -71,6 +73,14 @@ def decoder_of(tree: OutputTree, participant: str, *, model_label: str) -> Store
         f"sub-{participant}: no decoder {model_label} for this participant; {listed}.",
         hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
     )
+
+
+def left_out_by(tree: OutputTree, *, model_label: str) -> tuple[str, ...]:
+    """Stimuli that the decoders of this label were trained without, since their pictures could not be read."""
+    folder = tree.model_folder(model_label)
+    group: list[str | None] = [None] if model_path(folder, participant=None).exists() else []
+    stored = (read_json(config_path(folder, participant=p)) for p in (*group, *stored_participants(folder)))
+    return tuple(sorted({name for config in stored for name in config.get("left_out", ())}))
 
 
 def config_of_decoder(config: Config, tree: OutputTree) -> Config:

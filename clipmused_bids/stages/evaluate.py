@@ -24,7 +24,7 @@ from clipmused_bids.evaluation.inference import (
 )
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import decode_participants, decoder_of
+from clipmused_bids.stages.decode import decode_participants, decoder_of, left_out_by
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.illustrate import draw_scores, write_methods
 from clipmused_bids.stages.plan import Plan
@@ -62,6 +62,8 @@ def evaluate(
         raise UsageError(
             "--evaluate: there is no split, so nothing is held out.", hint="train first: group --train"
         )
+    # Told by the decoder: an evaluation alone opens no picture.
+    catalogue = catalogue.without(left_out_by(tree, model_label=label))
     if "decode" not in plan.config.actions:
         decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
         plan = plan.without(failures)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,8 +19,9 @@ from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import choose_atlas
-from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
+from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue, store_catalogue
 from clipmused_bids.stages.ceilings import measure_ceilings
+from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid, require_one_grid
 from clipmused_bids.stages.plan import Plan, make_plan
@@ -136,25 +136,12 @@ def _uses_stored_decoder(config: Config) -> bool:
 
 
 def _say_plan(plan: Plan) -> None:
-    """Log what was found and what becomes of every row of the events files."""
-    events = [plan.trials[run.key] for run in plan.runs]
-    excluded: Counter[str] = Counter()
-    for trials in events:
-        excluded.update(trials.excluded)
-    modelled = Counter(kind for trials in events for kind in trials.nuisance_kind)
+    """Log what was found."""
     logger.info(
         "%s: %d participant(s), %d run(s), %s.",
         " + ".join(plan.config.actions), len(plan.participants), len(plan.runs),
         f"common space {plan.runs[0].space}" if plan.common_space else "native space",
     )  # fmt: skip
-    logger.info(
-        "Events: %d rows: %d in %d trials; modelled besides: %s; left out: %s.",
-        sum(trials.n_rows for trials in events),
-        sum(trials.n_rows_in_trials for trials in events),
-        sum(trials.n_trials for trials in events),
-        _counted(modelled),
-        _counted(excluded),
-    )
     confounds = sum(run.confounds is None for run in plan.runs if run.image_kind == "bold")
     if confounds and plan.config.inputs.confounds != "none":
         logger.warning(
@@ -162,16 +149,13 @@ def _say_plan(plan: Plan) -> None:
         )
 
 
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} ({n})" for name, n in counts.most_common()) or "nothing"
-
-
 def _catalogue(plan: Plan) -> Catalogue | None:
     """Decoding alone needs neither stimuli nor labels."""
-    asks = {"prepare", "train", "evaluate"} & set(plan.config.actions)
-    if not asks and not plan.config.inputs.labels:
+    actions = set(plan.config.actions)
+    if not {"prepare", "train", "evaluate"} & actions and not plan.config.inputs.labels:
+        logger.info("%s", coverage_table(plan, None))
         return None
-    return make_catalogue(plan)
+    return make_catalogue(plan, read_contents=bool({"prepare", "train"} & actions))
 
 
 def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split | None:
@@ -233,11 +217,12 @@ def _do(
     prepare_responses(plan, tree, failures=failures)
     plan = plan.without(failures)
     if catalogue is not None and {"prepare", "train"} & set(actions):
-        store_catalogue(plan, catalogue, tree)
         if maker is not None:
             from clipmused_bids.stages.target_source import prepare_source
 
-            prepare_source(maker, catalogue, _stimuli_of(plan), tree)
+            unreadable = prepare_source(maker, catalogue, _stimuli_of(plan), tree)
+            catalogue = leave_out(plan, catalogue, unreadable)
+        store_catalogue(plan, catalogue, tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
     ceilings: dict[str, float] = {}

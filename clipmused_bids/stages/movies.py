@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.config import InputOptions
+from clipmused_bids.config import InputOptions, bank_place
+from clipmused_bids.dataset.catalogue import read_stimuli_table
 from clipmused_bids.dataset.movie_events import may_show_movies, sampled, shows_movies
 from clipmused_bids.dataset.movie_logs import LOG_COLUMNS, is_log, movie_of_run
 from clipmused_bids.dataset.movies import movie_length
@@ -162,10 +163,14 @@ def _find_movies(
             wanted[Path(text).name] = text
     if wanted:
         resolved = resolve_stimuli(
-            sorted(set(wanted.values())), bids_dir=bids_dir, stimuli_dirs=inputs.stimuli_dirs
+            sorted(set(wanted.values())),
+            bids_dir=bids_dir,
+            # Banks hold single pictures.
+            stimuli_dirs=[place for place in inputs.stimuli_dirs if bank_place(place) is None],
+            table=read_stimuli_table(bids_dir, stimulus_map=inputs.stimulus_map),
         )
-        files = dict(zip(resolved.names, resolved.path, strict=True))
-        path |= {name: file for name, text in wanted.items() if (file := files[text]) is not None}
+        files = dict(zip(resolved.names, resolved.picture, strict=True))
+        path |= {name: file.path for name, text in wanted.items() if (file := files[text]) is not None}
     return Movies(path, _lengths(path))
 
 

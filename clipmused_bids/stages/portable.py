@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clipmused_bids.config import bank_place
+
 _LOCAL_DIR = "local-dir:"
 # A whole text that is a place, after a flag, a dataset's name or a scheme: --mask=/x, fmriprep=/x, local-dir:/x.
 _PLACE = re.compile(r"((?:[^/=:]+[=:])?)((?:/|~|\.{1,2}/).*)", re.DOTALL)
@@ -44,7 +46,13 @@ def names_only(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [names_only(item) for item in value]
     place = _PLACE.fullmatch(value) if isinstance(value, str) else None
-    return value if place is None else f"{place[1]}{Path(place[2]).name}"
+    return value if place is None else f"{place[1]}{_last_part(place[2])}"
+
+
+def _last_part(place: str) -> str:
+    """Name of a file or folder; of an image bank the file's name and its dataset."""
+    file, dataset = bank_place(place) or (place, "")
+    return f"{Path(file).name}:{dataset}" if dataset else Path(file).name
 
 
 def shorten(text: str, places: Iterable[Path]) -> str:

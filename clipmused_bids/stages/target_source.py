@@ -10,7 +10,7 @@ from typing import Any
 from clipmused_bids.config import as_tables
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.target_files import TargetFile, open_target_file
-from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.errors import ClipMusedError, DataError, UsageError
 from clipmused_bids.records import SetName, Split, Targets
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, load_targets, prepare_targets
@@ -59,10 +59,15 @@ def load_target_source(
 
 def prepare_source(
     source: TargetSource, catalogue: Catalogue, stimulus_ids: Sequence[str], tree: OutputTree
-) -> None:
-    """Encode stimuli whose features are not stored yet; a file made elsewhere holds what it holds."""
-    if isinstance(source, TargetMaker):
-        prepare_targets(source, catalogue, stimulus_ids, tree)
+) -> dict[str, ClipMusedError]:
+    """Encode stimuli whose features are not stored yet; a file made elsewhere holds what it holds.
+
+    Returns
+    -------
+    dict of str to ClipMusedError
+        Why a stimulus's picture cannot be read, by stimulus.
+    """
+    return prepare_targets(source, catalogue, stimulus_ids, tree) if isinstance(source, TargetMaker) else {}
 
 
 def guiding_targets(

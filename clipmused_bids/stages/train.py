@@ -85,7 +85,10 @@ def train_decoder(
         If a decoder of another configuration is stored under this label and ``overwrite`` is off.
     """
     folder = tree.model_folder(model_label)
-    request = decoder_request(plan, split, members=members, method=method, maker=maker)
+    request = {
+        **decoder_request(plan, split, members=members, method=method, maker=maker),
+        "left_out": list(catalogue.left_out),
+    }
     whose = f"sub-{participant}" if participant else "group"
     _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
     done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipmused_bids.config import Selection
 from clipmused_bids.dataset.blocks import block_of_row
 from clipmused_bids.dataset.events import read_events
+from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.stimulus_columns import choose_column
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import Run, Trials
@@ -236,3 +238,64 @@ def test_every_row_is_accounted_for(*, tmp_path_factory, rows, columns, merge, d
 )
 def test_choice_of_the_stimulus_column(columns, chosen):
     assert choose_column(columns, wanted=None) == chosen
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "onset\tduration\tstim_id\n1\t2\t46003.0\n4\t2\tn/a\n8\t2\t0042\n9\t2\t3626115.019498\n",
+        "onset\tduration\tstim_id\r\n1\t2\t46003\r\n4\t2\t\r\n8\t2\t0042\r\n9\t2\t3626115.019498\r\n",
+        "\ufeffonset\tduration\tstim_id\r1\t2\t 46003.00\r4\t2\tNaN\r8\t2\t0042 \r9\t2\t3626115.019498",
+    ],
+)
+def test_numbers_of_stimuli_are_text_without_the_fraction_of_whole_numbers(tmp_path, text):
+    """A column of whole numbers becomes one of floats where a single value is missing."""
+    trials = read(tmp_path, text)
+    assert trials.stimulus_id == ("46003", "0042", "3626115.019498")
+    assert trials.nuisance_kind == ("no stimulus",)
+
+
+def test_numbers_of_conditions_have_no_fraction_either(tmp_path):
+    one = read(tmp_path, tsv("onset duration trial_type", "0 1 521.0", "9 1 n/a", "12 1 30.5"))
+    other = read(tmp_path, tsv("onset duration trial_type", "0 1 521", "9 1 7"))
+    assert one.stimulus_id == one.condition == ("521", "30.5")
+    assert other.condition == ("521", "7")
+    assert read(
+        tmp_path, tsv("onset duration trial_type", "0 1 521.0", "9 1 7.0"), trial_types=("521.0",)
+    ).condition == ("521",)
+
+
+def test_an_onset_may_stand_anywhere(tmp_path):
+    names = [f"c{k}" for k in range(15)]
+    header = "\t".join([*names, "Onset", "image", "DURATION"])
+    rows = [
+        "\t".join([*("x",) * 15, *cells])
+        for cells in (("7.5", "b.png", "1"), ("2.25", "a.png", "0.5"), ("", "c.png", "1"))
+    ]
+    trials = read(tmp_path, "\n".join([header, *rows]))
+    assert (trials.onset.tolist(), trials.duration.tolist()) == ([2.25, 7.5], [0.5, 1])
+    assert trials.stimulus_id == ("a.png", "b.png")
+    assert trials.excluded == {"no onset": 1}
+
+
+def test_apple_doubles_are_refused_where_they_are_named_and_not_listed(tmp_path):
+    func = tmp_path / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (func / "sub-01_task-x_run-1_events.tsv").write_text(tsv("onset duration stim_file", "1 2 a.png"))
+    double = func / "._sub-01_task-x_run-1_events.tsv"
+    double.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+    (run,) = find_runs(
+        tmp_path, derivatives=(), selection=Selection(), participants=("01",), image_kind="bold",
+        need_events=True, need_images=False,
+    )  # fmt: skip
+    assert run.events.name == "sub-01_task-x_run-1_events.tsv"
+    with pytest.raises(DataError, match=r"\._sub-01.*a binary file"):
+        read_events(run_of(double), trial_types=(), stimulus_column=None, merge_blocks="auto")
+
+
+def test_a_repeated_header_with_equal_names_is_recognised(tmp_path):
+    text = "onset\tduration\tx\tx\tstim\n1\t1\ta\tb\tp.png\nonset\tduration\tx\tx\tstim\n2\t1\ta\tb\tq.png\n"
+    trials = read(tmp_path, text)
+    assert trials.excluded == {"repeated header": 1}
+    assert trials.columns["x"] == ("a", "a")
+    assert trials.columns["x.4"] == ("b", "b")

@@ -29,6 +29,7 @@ from clipmused_bids.dataset.movie_events import sampled, shows_movies
 from clipmused_bids.dataset.movie_logs import read_frame_log
 from clipmused_bids.dataset.names import entities_of
 from clipmused_bids.dataset.participants import select_participants
+from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.dataset.stimuli import resolve_stimuli
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import Run
@@ -213,7 +214,9 @@ def test_coco_labels_and_captions_of_one_hundred_images():
         kind: tuple(str(root / f"annotations/{kind}_{part}2017.json") for part in ("train", "val"))
         for kind in ("instances", "captions")
     }
-    _, values, single = read_labels(files["instances"], stimulus_ids=ids, conditions=None, stimuli_table=None)
+    _, values, single = read_labels(
+        files["instances"], stimulus_ids=ids, presentations=Presentations(()), stimuli_table=None
+    )
     assert (values.shape, single) == ((100, 80), False)
     for half, part, occurring in ((values[:50], "train", 49), (values[50:], "val", 48)):
         assert int(half.any(axis=0).sum()) == occurring
@@ -223,7 +226,7 @@ def test_coco_labels_and_captions_of_one_hundred_images():
     captions = read_captions(files["captions"], stimulus_ids=ids, stimuli_table=None)
     assert Counter(map(len, captions)).most_common(1)[0][0] == 5
     resolved = resolve_stimuli(ids, bids_dir=root, stimuli_dirs=(str(root),))
-    assert resolved.path == tuple(images)
+    assert tuple(found.path for found in resolved.picture) == tuple(images)
 
 
 def test_frames_that_ds000113_logs_become_seconds_of_the_movie():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmused_bids.dataset.catalogue import read_stimuli_table
+from clipmused_bids.dataset.catalogue import StimulusTable, label_keys, read_stimuli_table
 from clipmused_bids.dataset.pictures import open_image
 from clipmused_bids.dataset.stimuli import resolve_stimuli
 from clipmused_bids.dataset.stimulus_names import KeyIndex, coco_id, normalised
 from clipmused_bids.errors import DataError, MissingInputError
+from clipmused_bids.records import Picture
 
 
 def picture(path: Path, *, mode="RGB", color=(10, 20, 30), size=(4, 3)) -> Path:
@@ -21,8 +23,12 @@ def picture(path: Path, *, mode="RGB", color=(10, 20, 30), size=(4, 3)) -> Path:
     return path
 
 
-def resolve(bids: Path, *names: str, dirs=()):
-    return resolve_stimuli(names, bids_dir=bids, stimuli_dirs=dirs)
+def resolve(bids: Path, *names: str, dirs=(), **options):
+    return resolve_stimuli(names, bids_dir=bids, stimuli_dirs=dirs, table=read_stimuli_table(bids), **options)
+
+
+def paths(resolved) -> tuple[Path | None, ...]:
+    return tuple(None if found is None else found.path for found in resolved.picture)
 
 
 @pytest.mark.parametrize(
@@ -46,15 +52,15 @@ def test_ways_to_match(tmp_path, name, file, how):
     expected = picture(tmp_path / "stimuli" / file)
     picture(tmp_path / "stimuli/other.png")
     resolved = resolve(tmp_path, name)
-    assert (resolved.path, resolved.reason) == ((expected,), (how,))
+    assert (paths(resolved), resolved.reason) == ((expected,), (how,))
 
 
 def test_roots_are_searched_in_order_and_exact_matches_go_first(tmp_path):
     own = picture(tmp_path / "stimuli/deep/a.png")
     other = picture(tmp_path / "more/a.png")
     dirs = (str(tmp_path / "more"),)
-    assert resolve(tmp_path, "a.png", dirs=dirs).path == (other,)
-    assert resolve(tmp_path, "deep/a.png", dirs=dirs).path == (own,)
+    assert paths(resolve(tmp_path, "a.png", dirs=dirs)) == (other,)
+    assert paths(resolve(tmp_path, "deep/a.png", dirs=dirs)) == (own,)
     with pytest.raises(MissingInputError, match=r"--stimuli-dir .*nowhere: no such folder"):
         resolve(tmp_path, "a.png", dirs=(str(tmp_path / "nowhere"),))
 
@@ -64,7 +70,7 @@ def test_an_ambiguous_base_name_shows_both(tmp_path):
     picture(tmp_path / "stimuli/dog/01.png")
     with pytest.raises(DataError, match=r"Stimulus 01\.png may be any of .*cat/01\.png, .*dog/01\.png"):
         resolve(tmp_path, "01.png")
-    assert resolve(tmp_path, "dog/01.png").path == (tmp_path / "stimuli/dog/01.png",)
+    assert paths(resolve(tmp_path, "dog/01.png")) == (tmp_path / "stimuli/dog/01.png",)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ def test_names_that_lead_out_are_refused(tmp_path, name):
     picture(tmp_path / "secret.png")
     picture(tmp_path / "stimuli/in.png")
     resolved = resolve(tmp_path, name.format(root=tmp_path))
-    assert resolved.path == (None,)
+    assert paths(resolved) == (None,)
     assert resolved.reason[0].startswith("refused")
 
 
@@ -95,7 +101,7 @@ def test_links_may_lead_into_an_annex_but_not_elsewhere(tmp_path):
     (root / "out.png").symlink_to(secret)
     (root / "lost.png").symlink_to(tmp_path / ".git/annex/objects/xx/none.png")
     resolved = resolve(tmp_path, "kept.png", "out.png", "lost.png")
-    assert resolved.path == (root / "kept.png", None, None)
+    assert paths(resolved) == (root / "kept.png", None, None)
     assert resolved.reason[1].startswith("refused: a link")
     assert resolved.reason[2].startswith("not fetched: datalad get")
 
@@ -107,8 +113,7 @@ def test_coverage_and_files_that_are_no_images(tmp_path):
     resolved = resolve(tmp_path, "a.png", "b.txt", "c.png", "a.png")
     assert resolved.names == ("a.png", "b.txt", "c.png")
     assert resolved.coverage == pytest.approx(1 / 3)
-    assert resolved.missing == ("b.txt", "c.png")
-    assert resolved.reason[1:] == ("neither an image nor a movie (.txt)", "not found")
+    assert resolved.missing == {"b.txt": "neither an image nor a movie (.txt)", "c.png": "not found"}
     assert resolve(tmp_path / "none", "a.png").coverage == 0
 
 
@@ -117,7 +122,8 @@ def test_the_catalogue_names_files(tmp_path):
     (tmp_path / "stimuli/stimuli.tsv").write_text(
         "stimulus_id\tfilename\tdescription\nstim-1\tfiles/one.png\ta dog\n2\tn/a\tn/a\n"
     )
-    assert resolve(tmp_path, "1", "stim-1").path == (expected, expected)
+    picture(tmp_path / "stimuli/1.png")
+    assert paths(resolve(tmp_path, "1", "stim-1")) == (expected, expected)
     table = read_stimuli_table(tmp_path)
     assert table.value("1", "description") == table.value("files/one.png", "description") == "a dog"
     assert table.value("2", "description") is None
@@ -184,3 +190,73 @@ def test_pictures_that_are_refused_by_name(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: not a readable image"):
         open_image(tmp_path / "text.png")
+
+
+def test_a_map_goes_before_the_datasets_table_and_both_are_joined(tmp_path):
+    own = picture(tmp_path / "stimuli/own.png")
+    better = picture(tmp_path / "more/better.png")
+    (tmp_path / "stimuli/stimuli.tsv").write_text(
+        "stimulus_id\tfilename\tdescription\tdog\nstim-1\town.png\ta dog\t1\nstim-2\town.png\ta cat\t0\n"
+        "stim-3\town.png\tn/a\t0\n"
+    )
+    given = tmp_path / "map.tsv"
+    given.write_text(
+        "stimulus_id\tfilename\tlabel_id\tset\tdescription\n1\tbetter.png\t25\ttest\tn/a\n9\tn/a\t30\ttrain\ta bus\n"
+        "2.0\tn/a\tn/a\ttrain\ta tame cat\n"
+    )
+    table = read_stimuli_table(tmp_path, stimulus_map=str(given))
+    assert table.source == f"{given} and {tmp_path / 'stimuli' / 'stimuli.tsv'}"
+    asked = ["1", "2", "9", "3"]
+    assert [table.value(name, "description") for name in asked] == ["a dog", "a tame cat", "a bus", None]
+    assert [table.value(name, "dog") for name in asked] == ["1", "0", None, "0"]
+    assert [table.value(name, "set") for name in asked] == ["test", "train", "train", None]
+    resolved = resolve_stimuli(
+        asked, bids_dir=tmp_path, stimuli_dirs=(str(tmp_path / "more"),), table=table
+    )  # fmt: skip
+    assert paths(resolved) == (better, own, None, own)
+    assert label_keys("1", table) == ("25",)
+    assert label_keys("2", table) == label_keys("nobody", table) == ()
+    assert read_stimuli_table(tmp_path / "more", stimulus_map=str(given)).source == str(given)
+    with pytest.raises(MissingInputError, match=r"none\.tsv"):
+        read_stimuli_table(tmp_path, stimulus_map=str(tmp_path / "none.tsv"))
+    given.write_text("id\tfilename\n1\tx\n")
+    with pytest.raises(DataError, match=r"map\.tsv: no column stimulus_id; columns are id, filename"):
+        read_stimuli_table(tmp_path, stimulus_map=str(given))
+
+
+@pytest.mark.parametrize(
+    ("key", "asked"),
+    [
+        ("3626115.019498", "3626115.019498"),
+        ("46003.0", "46003"),
+        ("46003", "46003.0"),
+        ("stim-46003", "46003.0"),
+        ("0042", "0042"),
+    ],
+)
+def test_ids_written_as_floats(key, asked):
+    table = StimulusTable("map.tsv", ("3626115.01", "4600", key, "42"), {"filename": ("a", "b", "c", "d")})
+    assert table.value(asked, "filename") == "c"
+
+
+def test_parts_of_a_stimulus_are_ambiguous_unless_there_is_one(tmp_path):
+    first = picture(tmp_path / "stimuli/stim-7_part-left_image.png")
+    assert paths(resolve(tmp_path, "7", "stim-7", "7.0")) == (first,) * 3
+    picture(tmp_path / "stimuli/stim-7_part-right_image.png")
+    with pytest.raises(
+        DataError, match=r"Stimulus 7 may be any of .*part-left_image\.png, .*part-right_image"
+    ):
+        resolve(tmp_path, "7")
+
+
+def test_a_large_tree_takes_seconds(tmp_path):
+    """5,000 files and 30,000 names that are not there: comparing every name with every file takes far longer."""
+    root = tmp_path / "stimuli"
+    root.mkdir()
+    for k in range(5_000):
+        (root / f"n{k:05d}.png").touch()
+    start = time.process_time()
+    resolved = resolve(tmp_path, *(f"none{k:05d}" for k in range(30_000)), "n00007")
+    assert time.process_time() - start < 10
+    assert len(resolved.missing) == 30_000
+    assert resolved.picture[-1] == Picture(root / "n00007.png")

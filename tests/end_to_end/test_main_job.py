@@ -354,7 +354,7 @@ def test_labels_may_be_keyed_by_the_catalogues_own_ids(
 def test_the_log_holds_what_was_said_before_the_folder_existed(trained: Path) -> None:
     texts = [log.read_text() for log in trained.glob("logs/*/log.txt")]
     (text,) = [text for text in texts if "6 run(s) estimated" in text]
-    assert text.index("Events: 192 rows") < text.index("Responses: 6 run(s) estimated")
+    assert text.index("192, made of 192 rows") < text.index("Responses: 6 run(s) estimated")
     assert "split: rule 4" in text
 
 

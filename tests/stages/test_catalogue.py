@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clipmused_bids.errors import DataError
+from clipmused_bids.errors import DataError, MissingInputError
 from clipmused_bids.stages.catalogue import make_catalogue as catalogue_of
 from tests.stages.conftest import World, make_catalogue, make_run
 
@@ -70,3 +72,46 @@ def test_the_simulators_datasets_are_known(study: World) -> None:
     description.write_text('{"Name": "x", "GeneratedBy": [{"Name": "clipmused-bids simulator"}]}')
     assert catalogue_of(study.plan()).simulated
     assert replace(catalogue_of(study.plan()), simulated=False).prompts[0]
+
+
+def test_stimuli_that_are_left_out_have_no_labels() -> None:
+    catalogue = make_catalogue({"a": [1, 0], "b": [0, 1], "c": [1, 1]})
+    left = catalogue.without(["b", "nobody"]).without(["a"])
+    assert left.left_out == ("a", "b")
+    np.testing.assert_array_equal(left.labels_of(["a", "b", "c"]), [[np.nan] * 2, [np.nan] * 2, [1, 1]])
+    np.testing.assert_array_equal(catalogue.labels_of(["b"]), [[0, 1]])
+    assert left.prompts[0] == ()
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_its_trials_are_counted(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add(make_run("01"), ["a.png", "b.png", "b.png"], np.eye(3))
+    world.add(make_run("02"), ["b.png", "c.png"], np.eye(2))
+    stimuli = world.folder / "bids" / "stimuli"
+    stimuli.mkdir()
+    for name in "abc":
+        Image.new("RGB", (4, 4)).save(stimuli / f"{name}.png")
+    (stimuli / "stimuli.tsv").write_text("stimulus_id\tdog\na.png\t1\nb.png\t1\nc.png\t0\n")
+    opened = Path.open
+
+    def denied(path: Path, *args: Any, **options: Any) -> Any:
+        # As a disk that fails: small files are looked at twice, for a pointer and for the content.
+        if path.name in broken and args == ("rb",) and sys._getframe(1).f_code.co_name == "content_hash":
+            raise OSError(5, "Input/output error")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", denied)
+    broken = {"b.png"}
+    catalogue = catalogue_of(world.plan())
+    assert catalogue.left_out == ("b.png",)
+    assert "left out: " in caplog.text
+    assert "b.png: Input/output error" in caplog.text
+    assert "3 trial(s) of 1 stimuli whose pictures cannot be read are left out" in caplog.text
+    np.testing.assert_array_equal(catalogue.labels_of(["a.png", "b.png", "c.png"]), [[1], [np.nan], [0]])
+    assert catalogue.stimuli.picture[1] is None
+    with pytest.raises(MissingInputError, match=r"b\.png: Input/output error"):
+        catalogue_of(world.plan(stop_on_first_crash=True))
+    broken = {"b.png", "c.png"}
+    with pytest.raises(DataError, match=r"2 of 3 pictures cannot be read; the first: .*b\.png"):
+        catalogue_of(world.plan())

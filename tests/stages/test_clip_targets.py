@@ -4,11 +4,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from clipmused_bids.config import TargetOptions
+from clipmused_bids.dataset.pictures import content_keys
+from clipmused_bids.records import Picture
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import (
     TargetMaker,
@@ -56,8 +59,9 @@ def test_stored_targets_are_those_of_the_model_itself(
     world: World, catalogue: Catalogue, maker: TargetMaker, pictures: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:  # fmt: skip
     with caplog.at_level(logging.INFO):
-        prepare_targets(maker, catalogue, list("abcde"), world.tree)
-    assert "left out of the CLIP targets" in caplog.text
+        unreadable = prepare_targets(maker, catalogue, list("abcde"), world.tree)
+    assert list(unreadable) == ["c"]
+    assert "c.png: not a readable image" in str(unreadable["c"])
     assert "2 of 3 images and 4 of 4 sentences encoded, 1 images unreadable" in caplog.text
     targets = load_targets(maker, catalogue, list("edcba"))
     assert targets.stimulus_id == tuple("edcba")
@@ -87,6 +91,22 @@ def test_what_is_stored_is_not_encoded_again(
     with caplog.at_level(logging.INFO):
         prepare_targets(maker, catalogue, ["a", "b"], world.tree)
     assert "1 of 2 images and 1 of 3 sentences encoded" in caplog.text
+
+
+def test_a_row_of_a_bank_has_the_features_of_the_same_picture_in_a_file(
+    world: World, catalogue: Catalogue, maker: TargetMaker, pictures: dict[str, Path]
+) -> None:
+    bank = world.folder / "bank.hdf5"
+    with h5py.File(bank, "w") as file:
+        file["x"] = np.stack([np.asarray(Image.open(pictures[name])) for name in "ba"])
+    rows = (Picture(bank, "/x", 1), Picture(bank, "/x", 0))
+    stimuli = replace(catalogue.stimuli, picture=(*rows, *catalogue.stimuli.picture[2:]))
+    banked = replace(catalogue, stimuli=stimuli, content=(*content_keys(rows), *catalogue.content[2:]))
+    for one in (catalogue, banked):
+        assert not prepare_targets(maker, one, ["a", "b"], world.tree)
+    of_files, of_rows = (load_targets(maker, one, ["a", "b"]) for one in (catalogue, banked))
+    np.testing.assert_array_equal(of_rows.low, of_files.low)
+    np.testing.assert_array_equal(of_rows.high, of_files.high)
 
 
 def test_captions_win_over_labels(catalogue: Catalogue) -> None:
