@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from clipmused_bids.config import bank_place
 from clipmused_bids.dataset.banks import ImageBank, open_bank, read_row, row_hashes
 from clipmused_bids.dataset.catalogue import StimulusTable
-from clipmused_bids.dataset.pictures import content_keys, open_picture
+from clipmused_bids.dataset.picture_contents import content_keys
+from clipmused_bids.dataset.pictures import open_picture
 from clipmused_bids.dataset.stimuli import resolve_stimuli
 from clipmused_bids.errors import ClipMusedError, DataError, MissingInputError, UsageError
 from clipmused_bids.records import Picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,9 @@ import pytest
 
 from clipmused_bids.dataset.catalogue import read_stimuli_table
 from clipmused_bids.dataset.movie_labels import read_movie_captions, read_movie_labels
+from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.errors import DataError, MissingInputError, UsageError
+from tests.stages.conftest import make_trials
 
 NAN = np.nan
 
@@ -22,7 +25,7 @@ def samples_of(**times: list[float]) -> dict[str, tuple[str, float]]:
 
 
 def labels(paths, samples, **more):
-    defaults = {"conditions": dict.fromkeys(samples, ""), "stimuli_table": None}
+    defaults = {"presentations": Presentations(()), "stimuli_table": None}
     names, values, single = read_movie_labels(
         tuple(str(path) for path in paths), samples=samples, **(defaults | more)
     )
@@ -153,12 +156,15 @@ def test_tables_of_samples(tmp_path):
 def test_without_tables_labels_come_from_the_dataset(tmp_path):
     samples = samples_of(m=[0, 1], n=[0])
     conditions = {name: "face" if name.startswith("m") else "house" for name in samples}
-    found, single = labels([], samples, conditions=conditions)
+    presentations = Presentations(
+        (replace(make_trials(list(samples)), condition=tuple(conditions.values())),)
+    )
+    found, single = labels([], samples, presentations=presentations)
     assert (found["face"], single) == ({"m.mp4@0": 1, "m.mp4@1": 1, "n.mp4@0": 0}, True)
     stimuli = tmp_path / "stimuli"
     stimuli.mkdir()
     table(stimuli / "stimuli.tsv", "stimulus_id indoor", "m.mp4 1", "n.mp4 0")
-    found, _ = labels([], samples, conditions=conditions, stimuli_table=read_stimuli_table(tmp_path))
+    found, _ = labels([], samples, presentations=presentations, stimuli_table=read_stimuli_table(tmp_path))
     assert found == {"indoor": {"m.mp4@0": 1, "m.mp4@1": 1, "n.mp4@0": 0}}
 
 

@@ -21,7 +21,7 @@ from clipmused_bids.records import Run, RunResponses, Trials
 from clipmused_bids.simulation.files import write_bytes
 from clipmused_bids.simulation.movies import MovieParameters, film, make_movie_study
 from clipmused_bids.stages import invocation
-from clipmused_bids.stages.catalogue import make_catalogue
+from clipmused_bids.stages.catalogue import leave_out, make_catalogue
 from clipmused_bids.stages.clip_targets import load_target_maker, load_targets, prepare_targets
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.movies import sample_movies, samples_of, volume_trials
@@ -295,8 +295,10 @@ def test_frames_are_encoded_as_the_pictures_they_are(
         av, "open", lambda name, *more: opened.append(Path(name).name) or original(name, *more)
     )
     with caplog.at_level(logging.INFO):
-        prepare_targets(maker, catalogue, names, study.tree)
+        unreadable = prepare_targets(maker, catalogue, names, study.tree)
+        leave_out(plan, catalogue, unreadable)
     assert sorted(opened) == ["movie-3.mp4", "movie-4.mp4"]
+    assert list(unreadable) == names[4:]
     assert caplog.text.count("not a readable movie") == 1
     assert "4 of 8 images" in caplog.text
     targets = load_targets(maker, catalogue, names)
