@@ -155,7 +155,8 @@ def classify(
     decode : bool
         Rows without stimulus and condition are trials too.
     """
-    if trial_types and any(fnmatchcase(value, pattern) for value in values for pattern in trial_types):
+    # Files count here too: "COCO_*" chooses among the pictures that a file names.
+    if any(fnmatchcase(value, pattern) for value in (*values, stimulus) for pattern in trial_types):
         return "trial"
     if any(_consists_of(value, _PULSE) for value in values):
         return "scanner pulse"

@@ -41,10 +41,11 @@ def run_on(root: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> 
 
 
 EXPECTED = {
+    "bold5000": [["column stim_file", "no stimulus", "rule 4"]],
     "things": [["column file_path", "catch (3)", "rule 4"]],
     "nod": [["column stim_file", "rule 6"], ["column condition", "rule 3"]],
     "god": [["column stimulus_name", "rule 4"], ["Predictions (clipmused): 3 trials"]],
-    "haxby": [["384 in 32 trials", "rule 3", "window"]],
+    "haxby": [["32, made of 384 rows", "rule 3", "window"]],
 }
 
 
