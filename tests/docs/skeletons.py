@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 from PIL import Image
@@ -291,3 +292,43 @@ def studyforrest(root: Path) -> None:
             },
             image=f"derivatives/fmriprep/{stem}_desc-preproc_bold.nii.gz",
         )
+
+
+def nsd(root: Path) -> None:
+    """Two people on grids of their own, two sessions of 60 trials each, as the dataset's authors publish them."""
+    data = Skeleton(root)
+    coco = {9 + k: (["dog"], ["cat", "car"], ["dog", "car"])[k % 3] for k in range(100)}
+    data.instances("annotations/instances_train2017.json", dict(list(coco.items())[:50]))
+    data.instances("annotations/instances_val2017.json", dict(list(coco.items())[50:]))
+    rows = ["," + "cocoId,cocoSplit,nsdId,shared1000"]
+    rows += [f"{k},{number},train2017,{k},{k < 20}" for k, number in enumerate(coco)]
+    data.text("nsd/nsddata/experiments/nsd/nsd_stim_info_merged.csv", "\n".join(rows) + "\n")
+    bank = root / "nsd/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
+    bank.parent.mkdir(parents=True)
+    with h5py.File(bank, "w") as stream:
+        stream["imgBrick"] = data.generator.integers(0, 255, (len(coco), 16, 16, 3), dtype=np.uint8)
+    for p, shape in enumerate([(7, 8, 6), (8, 9, 7)]):
+        person = f"subj{p + 1:02d}"
+        shown = [*range(1, 21), *range(21 + 40 * p, 61 + 40 * p)]
+        folder = root / f"nsd/nsddata/ppdata/{person}/func1pt8mm/roi"
+        folder.mkdir(parents=True)
+        mask = np.full(shape, -1, dtype=np.int16)
+        mask[1:-1, 1:-1, 1:-1] = 1
+        regions = np.where(mask > 0, 1 + np.arange(mask.size).reshape(shape) % 4, 0)
+        for name, values in (("nsdgeneral", mask), ("HCP_MMP1", regions.astype(np.int16))):
+            nib.save(nib.Nifti1Image(values, np.diag([1.8, 1.8, 1.8, 1.0])), folder / f"{name}.nii.gz")
+        columns = {"SUBJECT": [], "SESSION": [], "73KID": []}
+        for session in (1, 2, 3):
+            order = data.generator.permutation(shown).tolist()
+            columns["SUBJECT"] += [p + 1] * 60
+            columns["SESSION"] += [session] * 60
+            columns["73KID"] += order
+            if session == 3:
+                continue  # Held back: it has behaviour, but no betas.
+            betas = root / f"nsd/nsddata_betas/ppdata/{person}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+            betas.mkdir(parents=True, exist_ok=True)
+            with h5py.File(betas / f"betas_session{session:02d}.hdf5", "w") as stream:
+                noise = 300 * data.generator.standard_normal((60, *shape[::-1]))
+                stream["betas"] = noise.astype(np.int16)
+        data.table(f"nsd/nsddata/ppdata/{person}/behav/responses.tsv", columns)
+
