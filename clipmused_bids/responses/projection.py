@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DesignError
-from clipmused_bids.records import FloatArray, IntArray
+from clipmused_bids.records import FloatArray, IntArray, Series
 
 VOXEL_BLOCK = 8192
 
@@ -58,14 +57,14 @@ def remove_subspace(columns: FloatArray, basis: FloatArray) -> NDArray[np.float6
 
 
 def voxel_blocks(
-    bold: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    bold: Series, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Yield the kept scans of a few thousand voxels at a time, in double precision.
 
     Parameters
     ----------
     bold : ndarray of shape (n_scans, n_voxels)
-        May be memory-mapped.
+        Read a block at a time, so that it may lie in a file.
     sample_mask : ndarray of int, shape (n_kept_scans,)
         Scans to keep, in order.
     voxel_block : int
@@ -79,18 +78,10 @@ def voxel_blocks(
     for start in range(0, bold.shape[1], voxel_block):
         here = slice(start, min(start + voxel_block, bold.shape[1]))
         yield here, np.asarray(bold[:, here][rows], dtype=np.float64)
-        _release(bold)
-
-
-def _release(bold: FloatArray) -> None:
-    """Give back the pages of a read-only memory map that were just read; they can be read again."""
-    source: object = bold.base
-    if isinstance(source, mmap.mmap) and not bold.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
-        source.madvise(mmap.MADV_DONTNEED)
 
 
 def weigh_voxels(
-    weights: FloatArray, bold: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    weights: FloatArray, bold: Series, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> FloatArray:
     """Product of a small matrix with the kept scans of all voxels, with memory for one block of voxels only.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DesignError
-from clipmused_bids.records import FloatArray
+from clipmused_bids.records import FloatArray, Series
 from clipmused_bids.responses.design import NOTHING_LEFT, TrialDesign
 from clipmused_bids.responses.projection import VOXEL_BLOCK, orthonormal_basis, remove_subspace, weigh_voxels
 
@@ -72,7 +72,7 @@ def single_trial_weights(design: TrialDesign) -> NDArray[np.float64]:
 
 
 def single_trial_responses(
-    bold: FloatArray, design: TrialDesign, *, voxel_block: int = VOXEL_BLOCK
+    bold: Series, design: TrialDesign, *, voxel_block: int = VOXEL_BLOCK
 ) -> FloatArray:
     """One response per trial by least squares - separate (LSS), all trials in closed form.
 

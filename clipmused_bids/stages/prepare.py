@@ -171,7 +171,7 @@ def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunR
     )
     try:
         if plan.kind == "betas":
-            return betas_responses(series.values, trials, valid=series.valid)
+            return betas_responses(series.values[:, :], trials, valid=series.valid)
         confounds = read_confounds(run, strategy=plan.config.inputs.confounds, n_scans=len(series.values))
         return estimate_responses(
             series.values,
