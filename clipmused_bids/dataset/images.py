@@ -17,7 +17,7 @@ from clipmused_bids.dataset.scratch import gathered, gathered_on_disk
 from clipmused_bids.dataset.smoothing import smooth_volumes
 from clipmused_bids.dataset.voxel_checks import VoxelChecks
 from clipmused_bids.errors import ClipMusedError, DataError
-from clipmused_bids.records import BoolArray, Grid, Run
+from clipmused_bids.records import BoolArray, Grid, Run, Series
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -28,9 +28,9 @@ class MaskedSeries:
 
     Parameters
     ----------
-    values : ndarray of shape (n_scans, n_voxels), float32
-        Unit of the image; voxels in C order of the grid; finite, and without meaning where not valid. May be the
-        read-only map of a scratch file.
+    values : Series of shape (n_scans, n_voxels), float32
+        Unit of the image; voxels in C order of the grid; finite, and without meaning where not valid. An array, or a
+        scratch file.
     valid : ndarray of bool, shape (n_voxels,)
         False for voxels with NaN or infinite values or without any variance.
     repetition_time : float or None
@@ -39,7 +39,7 @@ class MaskedSeries:
         Voxels that are not valid, by reason.
     """
 
-    values: NDArray[np.float32]
+    values: Series
     valid: BoolArray
     repetition_time: float | None
     n_nonfinite: int
@@ -147,7 +147,7 @@ def read_bold(
     shape = _n_scans(image, path), int(mask.sum())
     checks = VoxelChecks(path, n_scans=shape[0], n_voxels=shape[1])
     blocks = _checked_blocks(image, path, mask, grid, checks=checks, fwhm=smoothing_fwhm)
-    values = (
+    values: Series = (
         gathered(blocks, shape=shape) if in_memory else gathered_on_disk(blocks, shape=shape, folder=work_dir)
     )
     checks.require_most()

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import OutputWriteError
+
+
+class ScratchSeries:
+    """Rows in a file without a name, from which columns are read.
+
+    Not a memory map: its pages count as the process's own, and newer kernels map far more of a file than is read.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file: float32, row by row; closed with this object.
+    shape : tuple of int
+        Rows and columns.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def __init__(self, descriptor: int, shape: tuple[int, int]) -> None:
+        self.shape: tuple[int, ...] = shape
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: tuple[slice, slice], /) -> NDArray[np.float32]:
+        """Read neighbouring columns of neighbouring rows.
+
+        Raises
+        ------
+        OutputWriteError
+            If the file cannot be read any more.
+        """
+        rows, columns = (range(n)[part] for n, part in zip(self.shape, key, strict=True))
+        values = np.empty((len(rows), len(columns)), dtype=self.dtype)
+        width = self.dtype.itemsize
+        for row, target in zip(rows, values, strict=True):
+            start = width * (row * self.shape[1] + columns.start)
+            if os.preadv(self._descriptor, [target.data], start) != target.nbytes:
+                raise OutputWriteError("The scratch file of a series cannot be read any more.")
+        return values
 
 
 def gathered(blocks: Iterable[NDArray[np.float32]], *, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -33,8 +77,8 @@ def gathered(blocks: Iterable[NDArray[np.float32]], *, shape: tuple[int, int]) -
 
 def gathered_on_disk(
     blocks: Iterable[NDArray[np.float32]], *, shape: tuple[int, int], folder: Path | None
-) -> NDArray[np.float32]:
-    """Gather blocks of rows in a scratch file and map it, read-only.
+) -> ScratchSeries:
+    """Gather blocks of rows in a scratch file.
 
     The file is unlinked from the start, so nothing is left behind however the process ends.
 
@@ -52,15 +96,14 @@ def gathered_on_disk(
     place = Path(tempfile.gettempdir()) if folder is None else folder
     with _explained(place, n_bytes):
         place.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - closed below, when it is mapped
+        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - closed below
     with file:
-        # Written, not mapped: a disk that fills up under a map ends the process without a word.
         for block in blocks:
             with _explained(place, n_bytes):
                 file.write(np.ascontiguousarray(block).data)
         with _explained(place, n_bytes):
             file.flush()
-        return np.memmap(file, dtype=np.float32, mode="r", shape=shape)
+        return ScratchSeries(os.dup(file.fileno()), shape)
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.records import FloatArray, IntArray
+from clipmused_bids.records import FloatArray, IntArray, Series
 from clipmused_bids.responses.projection import VOXEL_BLOCK, centred_blocks, remove_subspace
 
 HUNDREDTHS = 100  # parts of the coefficient; voxels of one part share their weights
 
 
 def autocorrelation(
-    bold: FloatArray, basis: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    bold: Series, basis: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> IntArray:
     """Coefficient of first-order autocorrelation of each voxel's residuals, in hundredths, as nilearn has it.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clipmused_bids.config import ResponseOptions
 from clipmused_bids.errors import DataError, DesignError, UsageError
-from clipmused_bids.records import BoolArray, FloatArray, IntArray, RunResponses, Trials
+from clipmused_bids.records import BoolArray, FloatArray, IntArray, RunResponses, Series, Trials
 from clipmused_bids.responses.design import (
     frame_times,
     kept_scans,
@@ -85,7 +85,7 @@ def default_lag(trials: Trials) -> float:
 
 
 def estimate_responses(
-    bold: FloatArray,
+    bold: Series,
     *,
     valid: BoolArray,
     trials: Trials,
@@ -107,7 +107,7 @@ def estimate_responses(
     Parameters
     ----------
     bold : ndarray of shape (n_scans, n_voxels)
-        Preprocessed signal, not demeaned; may be memory-mapped.
+        Preprocessed signal, not demeaned; may lie in a file.
     valid : ndarray of bool, shape (n_voxels,)
         False where the voxel has no usable signal.
     trials : Trials
@@ -235,7 +235,7 @@ def betas_responses(
 
 
 def _windows(
-    bold: FloatArray,
+    bold: Series,
     trials: Trials,
     *,
     options: ResponseOptions,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.records import BoolArray, FloatArray, IntArray
+from clipmused_bids.records import BoolArray, IntArray, Series
 from clipmused_bids.responses.projection import VOXEL_BLOCK, voxel_blocks
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ LOWEST_SD = 1e-6  # standard deviation over mean below which a voxel is constant
 
 
 def percent_scale(
-    bold: FloatArray, *, valid: BoolArray, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    bold: Series, *, valid: BoolArray, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> tuple[NDArray[np.float64], BoolArray]:
     """Factor that turns deviations from a voxel's mean into percent signal change: 100 / mean.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DesignError
-from clipmused_bids.records import FloatArray, IntArray
+from clipmused_bids.records import FloatArray, IntArray, Series
 
 VOXEL_BLOCK = 4096  # the block and its products fit the cache
 LEVEL_EVERY = 8  # scans of which one enters the level
@@ -62,14 +61,14 @@ def remove_subspace(columns: FloatArray, basis: FloatArray) -> NDArray[np.float6
 
 
 def voxel_blocks(
-    bold: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    bold: Series, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Yield the kept scans of a few thousand voxels at a time, in double precision.
 
     Parameters
     ----------
     bold : ndarray of shape (n_scans, n_voxels)
-        May be memory-mapped.
+        Read a block at a time, so that it may lie in a file.
     sample_mask : ndarray of int, shape (n_kept_scans,)
         Scans to keep, in order.
     voxel_block : int
@@ -82,18 +81,10 @@ def voxel_blocks(
     rows = _rows(sample_mask, len(bold))
     for here in _slices(bold.shape[1], voxel_block):
         yield here, np.asarray(bold[:, here][rows], dtype=np.float64)
-        _release(bold)
-
-
-def _release(bold: FloatArray) -> None:
-    """Give back the pages of a read-only memory map that were just read; they can be read again."""
-    source: object = bold.base
-    if isinstance(source, mmap.mmap) and not bold.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
-        source.madvise(mmap.MADV_DONTNEED)
 
 
 def centred_blocks(
-    bold: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    bold: Series, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> Iterator[tuple[slice, FloatArray]]:
     """Yield the kept scans of a few thousand voxels at a time as deviations from a level, which is one more row.
 
@@ -118,12 +109,11 @@ def centred_blocks(
     width = min(voxel_block, bold.shape[1])
     block = np.empty((len(sample_mask) + 1, width), dtype=_precision(bold))
     for here in _slices(bold.shape[1], voxel_block):
-        scans, part = bold[rows, here], block[:, : here.stop - here.start]
+        scans, part = bold[:, here][rows], block[:, : here.stop - here.start]
         with np.errstate(invalid="ignore", over="ignore"):  # voxels that are not valid may hold anything
             scans[::LEVEL_EVERY].mean(axis=0, dtype=block.dtype, out=part[-1])
             np.subtract(scans, part[-1], out=part[:-1], casting="same_kind")
         yield here, part
-        _release(bold)
 
 
 def with_level(weights: FloatArray) -> NDArray[np.float64]:
@@ -132,7 +122,7 @@ def with_level(weights: FloatArray) -> NDArray[np.float64]:
 
 
 def weigh_voxels(
-    weights: FloatArray, bold: FloatArray, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
+    weights: FloatArray, bold: Series, *, sample_mask: IntArray, voxel_block: int = VOXEL_BLOCK
 ) -> FloatArray:
     """Product of a small matrix with the kept scans of all voxels, with memory for one block of voxels only.
 
@@ -164,7 +154,7 @@ def weigh_voxels(
 
 def weigh_groups(
     weights: Mapping[int, FloatArray],
-    bold: FloatArray,
+    bold: Series,
     *,
     group: IntArray,
     sample_mask: IntArray,
@@ -215,7 +205,7 @@ def product(weights: FloatArray, block: FloatArray, *, out: FloatArray) -> None:
             out += weights[:, start:stop] @ block[start:stop]
 
 
-def _precision(bold: FloatArray) -> type[np.floating[Any]]:
+def _precision(bold: Series) -> type[np.floating[Any]]:
     return np.float64 if bold.dtype == np.float64 else np.float32
 
 
@@ -228,7 +218,7 @@ def _slices(n_voxels: int, voxel_block: int) -> Iterator[slice]:
         yield slice(start, min(start + voxel_block, n_voxels))
 
 
-def _empty_product(weights: FloatArray, bold: FloatArray, sample_mask: IntArray) -> FloatArray:
+def _empty_product(weights: FloatArray, bold: Series, sample_mask: IntArray) -> FloatArray:
     last = int(np.max(sample_mask, initial=-1))
     if weights.shape[1] != len(sample_mask) or last >= len(bold):
         raise DesignError(

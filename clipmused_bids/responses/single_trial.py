@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DesignError
-from clipmused_bids.records import BoolArray, FloatArray, IntArray
+from clipmused_bids.records import BoolArray, FloatArray, IntArray, Series
 from clipmused_bids.responses.autocorrelation import (
     HUNDREDTHS,
     autocorrelation,
@@ -37,7 +37,7 @@ UNCERTAIN: dict[Kind, str] = {
 
 
 def single_trial_responses(
-    bold: FloatArray,
+    bold: Series,
     design: TrialDesign,
     *,
     kind: Kind = "lss",

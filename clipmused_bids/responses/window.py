@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.records import FloatArray, IntArray
+from clipmused_bids.records import FloatArray, IntArray, Series
 from clipmused_bids.responses.design import frame_times, kept_scans, nuisance_basis
 from clipmused_bids.responses.projection import VOXEL_BLOCK, remove_subspace, weigh_voxels
 
@@ -63,7 +63,7 @@ def window_weights(
 
 
 def window_responses(
-    bold: FloatArray,
+    bold: Series,
     onsets: FloatArray,
     durations: FloatArray,
     *,

@@ -76,7 +76,9 @@ def responses_of_image(run: Run, series: MaskedSeries, trials: Trials) -> RunRes
         if run.trial_table is not None:
             index = volume_of_trial(run.trial_table, trials, n_volumes=len(series.values))
             _say_unjoined(run, index, n_volumes=len(series.values))
-        return betas_responses(series.values, trials, valid=series.valid, index=index, unit=unit, scale=scale)
+        return betas_responses(
+            series.values[:, :], trials, valid=series.valid, index=index, unit=unit, scale=scale
+        )
     except DataError as error:
         raise type(error)(f"{run.label}: {error.args[0]}", hint=error.hint) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib import import_module
 
 from clipmused_bids.dataset.memory import available_memory, held_memory
 from clipmused_bids.dataset.nifti_stream import CHUNK_BYTES
@@ -22,7 +23,7 @@ _VOXEL_BYTES = 96
 # Bytes for each voxel of the grid while volumes are read and smoothed, beside the chunks: mask and masks' sums.
 _GRID_BYTES = 32
 _CHUNKS = 4
-# Libraries loaded on the way, buffers of the linear algebra.
+# Smaller things, buffers of the linear algebra, what was freed and not given back.
 _RESERVE = 64 * 2**20
 
 
@@ -44,6 +45,8 @@ class Portions:
 
 def usable_memory(limit: int | None) -> int:
     """Bytes that may be taken beside what the process holds: up to ``--mem``, else half of what is available."""
+    # Loaded now, so that it counts among what is held.
+    import_module("nilearn.glm.first_level")
     return available_memory() // 2 if limit is None else limit - held_memory()
 
 

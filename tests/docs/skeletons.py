@@ -331,4 +331,3 @@ def nsd(root: Path) -> None:
                 noise = 300 * data.generator.standard_normal((60, *shape[::-1]))
                 stream["betas"] = noise.astype(np.int16)
         data.table(f"nsd/nsddata/ppdata/{person}/behav/responses.tsv", columns)
-

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +16,8 @@ import numpy as np
 import pytest
 
 from clipmused_bids.dataset.response_files import read_responses
+from clipmused_bids.dataset.scratch import ScratchSeries
+from clipmused_bids.stages import prepare as prepare_stage
 from tests.end_to_end.conftest import Command, Done
 
 SHAPE = (8, 7, 6)
@@ -76,7 +82,9 @@ def study(tmp_path: Path) -> Study:
 
 @pytest.fixture
 def prepare(study: Study, command: Command, tmp_path: Path) -> Callable[..., Done]:
-    def run(*options: object) -> Done:
+    def run(*options: object, keep: bool = False) -> Done:
+        if not keep:
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
         return command(
             study.root, tmp_path / "out", "participant", "--prepare", "--method", "ridge", *options
         )
@@ -186,7 +194,7 @@ def test_every_way_to_store_numbers_gives_the_responses_of_the_numbers(
     image.header.set_xyzt_units("mm", "sec")
     header(image.header)
     image.to_filename(study.folder / f"{NAME}{extension}")
-    assert prepare("--overwrite").returncode == 0
+    assert prepare().returncode == 0
     np.testing.assert_allclose(stored(tmp_path).decoded(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -217,16 +225,16 @@ def test_the_repetition_time_of_the_sidecar_wins(
     assert "repetition time" not in prepare().stderr
     expected = stored(tmp_path).decoded()
     study.save(tr=TR + 0.0009)
-    assert "repetition time" not in prepare("--overwrite").stderr
+    assert "repetition time" not in prepare().stderr
     study.save(tr=1.0)
-    done = prepare("--overwrite")
+    done = prepare()
     assert (
         f"2 s in the sidecar and 1 s in the image header ({NAME}.nii.gz); the sidecar is used" in done.stderr
     )
     np.testing.assert_array_equal(stored(tmp_path).decoded(), expected)
     study.sidecar(SkullStripped=False)
     # Without a sidecar the header counts: half as long a run, and trials beyond it.
-    done = prepare("--overwrite")
+    done = prepare()
     assert done.returncode == 65
     assert "trials start after the run" in done.stderr
 
@@ -242,7 +250,7 @@ def test_trials_beyond_the_run_are_counted_and_too_many_refused(
     assert "1 trial(s) left out" in done.stderr
     assert dict(stored(tmp_path).dropped) == {"beyond the run": 1}
     study.set_onsets(np.array([0, 10, 20, 30, 40, 50, 60, 116, 118, 130.0]))
-    done = prepare("--overwrite")
+    done = prepare()
     assert done.returncode == 65
     assert f"({NAME}.nii.gz): 3 of 10 trials start after the run or within the last 5 s" in done.stderr
 
@@ -256,15 +264,15 @@ def test_smoothed_responses_are_those_of_the_smoothed_image(
     assert prepare("--smoothing-fwhm", 5).returncode == 0
     smoothed = stored(tmp_path)
     assert smoothed.config["smoothing_fwhm"] == 5.0
-    done = prepare()
+    done = prepare(keep=True)
     assert done.returncode == 73
     assert "smoothing_fwhm" in done.stderr
     smooth_img(str(path), 5).to_filename(path)
-    assert prepare("--overwrite").returncode == 0
+    assert prepare().returncode == 0
     plain = stored(tmp_path)
     assert "smoothing_fwhm" not in plain.config
     np.testing.assert_allclose(smoothed.decoded(), plain.decoded(), rtol=1e-3, atol=1e-5)
-    assert prepare("--smoothing-fwhm", 0).returncode == 0, "no smoothing is no other configuration"
+    assert prepare("--smoothing-fwhm", 0, keep=True).returncode == 0, "no smoothing is no other configuration"
 
 
 def test_memory_that_cannot_suffice_is_refused_with_what_is_needed(
@@ -275,3 +283,68 @@ def test_memory_that_cannot_suffice_is_refused_with_what_is_needed(
     assert done.returncode == 64
     assert "0 MB of memory are left for this run; it needs" in done.stderr
     assert "--mem" in done.stderr
+
+
+def test_with_little_memory_the_series_is_in_a_scratch_file_and_the_responses_are_the_same(
+    study: Study, prepare: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.save()
+    assert prepare().returncode == 0
+    expected = stored(tmp_path).decoded()
+    seen = []
+    estimate = prepare_stage.estimate_responses
+
+    def spied(bold, **options):
+        seen.append((type(bold), options["voxel_block"]))
+        return estimate(bold, **options)
+
+    monkeypatch.setattr(prepare_stage, "estimate_responses", spied)
+    monkeypatch.setattr(
+        prepare_stage, "usable_memory", lambda limit: 133 * 2**20 if limit == 2**30 else 2**40
+    )
+    done = prepare("--mem", "1G", "--work-dir", tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    assert "the series (0 MB) is kept in a scratch file" in done.stderr
+    assert seen[0][0] is ScratchSeries
+    assert 1000 < seen[0][1] < 8192
+    assert not list((tmp_path / "work").iterdir())
+    np.testing.assert_array_equal(stored(tmp_path).decoded(), expected)
+    assert prepare().returncode == 0
+    assert seen[1] == (np.ndarray, 8192)
+
+
+@pytest.mark.slow
+def test_the_whole_process_stays_within_its_memory(study: Study, tmp_path: Path) -> None:
+    """A series of 300 MB beside libraries of about 220 MB, within 450 MB."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs /proc")
+    shape, n_scans = (60, 60, 45), 480
+    volume = np.random.default_rng(3).normal(1000, 10, size=shape).astype("<f4")
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape((*shape, n_scans))
+    header.set_zooms((3, 3, 3, TR))
+    header.set_xyzt_units("mm", "sec")
+    header.set_sform(AFFINE, 1)
+    header.set_data_offset(352)
+    with (study.folder / f"{NAME}.nii").open("wb") as stream:
+        stream.write(header.binaryblock + bytes(4))
+        for scan in range(n_scans):
+            stream.write(np.roll(volume, scan).tobytes(order="F"))
+    mask = nibabel.Nifti1Image(np.ones(shape, np.uint8), AFFINE)
+    mask.to_filename(study.folder / "sub-01_task-x_space-T1w_desc-brain_mask.nii.gz")
+    words = [study.root, tmp_path / "out", "participant", "--prepare", "--method", "ridge", "--mem", "450M"]
+    code = (
+        "import sys; from pathlib import Path; from clipmused_bids.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "print([line.split()[1] for line in lines if 'VmHWM' in line][0])\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "is kept in a scratch file" in done.stderr
+    assert int(done.stdout.split()[-1]) * 1024 < 450 * 2**20
