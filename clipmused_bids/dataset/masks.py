@@ -50,8 +50,8 @@ def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, Bo
     DataError
         If a mask is empty, masks have no voxel in common, or a mask or image lies on another grid.
     """
-    paths = _mask_paths(runs, mask)
-    grid, inside = _intersection(paths) if paths else _computed(runs)
+    paths = mask_paths(runs, mask)
+    grid, inside = mask_of_files(paths) if paths else _computed(runs)
     for run in runs:
         check_grid(
             read_grid(image_path(run)),
@@ -82,7 +82,8 @@ def expand_pattern(pattern: str, *, participant: str, session: str | None, flag:
         ) from error
 
 
-def _mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
+def mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
+    """Mask files of runs, each once: those that ``--mask`` names, else the derivative's; none where there are none."""
     if mask is not None:
         filled = [
             expand_pattern(mask, participant=r.participant, session=r.session, flag="--mask") for r in runs
@@ -95,7 +96,14 @@ def _mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
     return paths
 
 
-def _intersection(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
+def mask_of_files(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
+    """Intersection of masks.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        As for `participant_mask`.
+    """
     grid, inside = read_mask(paths[0])
     union = inside.copy()
     for path in paths[1:]:

@@ -77,8 +77,14 @@ class Catalogue:
         return tuple(self.content[known[name]] if name in known else "" for name in stimulus_ids)
 
 
-def make_catalogue(plan: Plan) -> Catalogue:
+def make_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue:
     """Find files, labels and captions of every stimulus that an events file names.
+
+    Parameters
+    ----------
+    plan : Plan
+    read_contents : bool
+        Without it no picture is opened, and ``Catalogue.content`` is "" throughout.
 
     Raises
     ------
@@ -104,7 +110,10 @@ def make_catalogue(plan: Plan) -> Catalogue:
     columns = {} if table is None else table.columns
     return Catalogue(
         stimuli=Stimuli(tuple(names), pictures, captions, label_names, labels, single),
-        content=tuple("" if picture is None else content_hash(picture.path) for picture in pictures),
+        content=tuple(
+            content_hash(picture.path) if read_contents and picture is not None else ""
+            for picture in pictures
+        ),
         table={
             column: tuple("n/a" if row is None else cells[row] for row in rows)
             for column, cells in columns.items()

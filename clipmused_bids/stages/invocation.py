@@ -23,9 +23,10 @@ from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, p
 from clipmused_bids.stages.decode import config_of_decoder, decode_participants
 from clipmused_bids.stages.evaluate import evaluate
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
-from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
+from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
 from clipmused_bids.stages.train import train_decoder, train_group
 
@@ -54,25 +55,28 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     started = time.monotonic()
     tree = OutputTree(config.output_dir)
     require_writable(config.output_dir)
-    failures = Failures()
+    failures = Failures(stop_at_first=config.stop_on_first_crash)
     with early_lines() as early:
-        config = replace(config, actions=_actions(config, tree))
-        if _uses_stored_decoder(config):
+        config = replace(config, actions=chosen_actions(config, tree))
+        if uses_stored_decoder(config):
             config = config_of_decoder(config, tree)
         plan = make_plan(config, failures=failures)
+        require_own_place(config.output_dir, bids_dir=config.bids_dir, derivatives=plan.derivatives)
         _say_plan(plan)
-        catalogue = _catalogue(plan)
-        split = _split(plan, catalogue, tree)
-        _require_images(plan)
+        catalogue = needed_catalogue(plan)
+        split = settle_split(plan, catalogue, tree)
+        require_images(plan)
         device = choose_device(config.device)
         maker = None
-        if catalogue is not None and _needs_clip(plan):
+        if catalogue is not None and needs_clip(plan):
             maker = load_target_maker(plan, catalogue, tree, device=device)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
-            _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
-            failures.report()
+            try:
+                _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
+            finally:
+                failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     return failures.exit_code
 
@@ -99,7 +103,7 @@ def choose_device(asked: str) -> str:
     return "cpu"
 
 
-def _require_images(plan: Plan) -> None:
+def require_images(plan: Plan) -> None:
     """Look for every mask and atlas that is named, before anything is computed."""
     named = {"--mask": plan.config.inputs.mask, "--atlas": plan.config.inputs.atlas}
     for flag, pattern in named.items():
@@ -110,7 +114,7 @@ def _require_images(plan: Plan) -> None:
             require_content(expand_pattern(pattern, participant=participant, session=session, flag=flag))
 
 
-def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
+def chosen_actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
     """What the command line asks for, or the level's default."""
     if config.actions:
         return config.actions
@@ -120,7 +124,8 @@ def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
     return ("prepare", "decode") if any(folder.glob("*model.safetensors")) else ("prepare",)
 
 
-def _uses_stored_decoder(config: Config) -> bool:
+def uses_stored_decoder(config: Config) -> bool:
+    """Whether a decoder is used that this run does not train."""
     return "train" not in config.actions and bool({"decode", "evaluate"} & set(config.actions))
 
 
@@ -141,8 +146,8 @@ def _say_plan(plan: Plan) -> None:
         sum(trials.n_rows for trials in events),
         sum(trials.n_rows_in_trials for trials in events),
         sum(trials.n_trials for trials in events),
-        _counted(modelled),
-        _counted(excluded),
+        counted(modelled),
+        counted(excluded),
     )
     confounds = sum(run.confounds is None for run in plan.runs if run.image_kind == "bold")
     if confounds and plan.config.inputs.confounds != "none":
@@ -151,19 +156,35 @@ def _say_plan(plan: Plan) -> None:
         )
 
 
-def _counted(counts: Counter[str]) -> str:
+def counted(counts: Counter[str]) -> str:
+    """Names with their counts, the most frequent first: ``rest (12), cue (4)``."""
     return ", ".join(f"{name} ({n})" for name, n in counts.most_common()) or "nothing"
 
 
-def _catalogue(plan: Plan) -> Catalogue | None:
-    """Decoding alone needs neither stimuli nor labels."""
+def needed_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue | None:
+    """The stimuli with their labels; None for decoding alone, which needs neither."""
     asks = {"prepare", "train", "evaluate"} & set(plan.config.actions)
     if not asks and not plan.config.inputs.labels:
         return None
-    return make_catalogue(plan)
+    return make_catalogue(plan, read_contents=read_contents)
 
 
-def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split | None:
+def settle_split(
+    plan: Plan, catalogue: Catalogue | None, tree: OutputTree, *, contents_read: bool = True
+) -> Split | None:
+    """Make or read the split, and look for leaks in it; None where nothing was ever held out.
+
+    Parameters
+    ----------
+    contents_read : bool
+        Whether the catalogue knows the contents of the stimuli; without, nothing is said about those that it
+        lacks.
+
+    Raises
+    ------
+    ClipMusedError
+        If there is no usable split, or it leaks.
+    """
     if "train" not in plan.config.actions or catalogue is None:
         return split_of_decoder(plan, tree)
     split = choose_split(plan, catalogue, tree)
@@ -180,7 +201,7 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
         design="events",
         content=design.content,
     )
-    for warning in found.warnings:
+    for warning in found.warnings if contents_read else ():
         logger.warning("Split: %s.", warning)
     return split
 
@@ -196,7 +217,8 @@ def _require_sets(split: Split, *, evaluates: bool) -> None:
         )
 
 
-def _needs_clip(plan: Plan) -> bool:
+def needs_clip(plan: Plan) -> bool:
+    """Whether features of the stimuli are computed."""
     asks = {"prepare", "train"} & set(plan.config.actions)
     return bool(asks) and METHODS[plan.config.method].deep
 
@@ -214,12 +236,15 @@ def _do(
     actions = plan.config.actions
     prepare_responses(plan, tree, failures=failures)
     plan = plan.without(failures)
+    if failures.seen:
+        logger.warning("Going on without %s.", ", ".join(f"sub-{p}" for p in failures.errors))
     if catalogue is not None and {"prepare", "train"} & set(actions):
         store_catalogue(plan, catalogue, tree)
         if maker is not None:
-            prepare_targets(maker, catalogue, _stimuli_of(plan), tree)
+            prepare_targets(maker, catalogue, stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
+        plan = plan.without(failures)
     if "decode" in actions:
         labels = catalogue.stimuli.label_names if catalogue is not None and plan.config.inputs.labels else ()
         decode_participants(
@@ -230,7 +255,8 @@ def _do(
         evaluate(plan, tree, catalogue, split, device=device, failures=failures)
 
 
-def _stimuli_of(plan: Plan) -> list[str]:
+def stimuli_of(plan: Plan) -> list[str]:
+    """Stimuli of the plan's runs, each once."""
     return sorted({name for run in plan.runs for name in plan.trials[run.key].stimulus_id if name})
 
 

@@ -104,7 +104,7 @@ def mask_hash(mask: str) -> str:
 
 def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Counter[str]:
     runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
-    todo = [run for run in runs if not _is_done(plan, tree, run)]
+    todo = [run for run in runs if not responses_are_stored(plan, tree, run)]
     made: Counter[str] = Counter(reused=len(runs) - len(todo))
     if not todo:
         return made
@@ -133,7 +133,14 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
     return made
 
 
-def _is_done(plan: Plan, tree: OutputTree, run: Run) -> bool:
+def responses_are_stored(plan: Plan, tree: OutputTree, run: Run) -> bool:
+    """Whether a run's responses need not be estimated.
+
+    Raises
+    ------
+    CannotCreateError
+        If those of another configuration are stored and ``overwrite`` is off; names the difference.
+    """
     try:
         return check_responses(tree, run, kind=plan.kind, config=response_settings(plan, run)) == "current"
     except CannotCreateError:

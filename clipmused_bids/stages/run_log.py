@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from clipmused_bids import __version__
 from clipmused_bids.config import Config, as_tables
 from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.errors import CannotCreateError, ClipMusedError
+from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.stages.portable import names_only, shorten
 
 PACKAGE = "clipmused_bids"
@@ -90,23 +89,6 @@ def run_log(
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-def require_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be made or written to, before anything is computed.
-
-    Raises
-    ------
-    CannotCreateError
-        Names the folder that stands in the way.
-    """
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        why = "read-only or not yours" if existing.is_dir() else "a file, not a folder"
-        raise CannotCreateError(
-            f"{folder}: outputs cannot be written there ({existing} is {why}).",
-            hint="give another OUTPUT_DIR; in a container bind it without :ro",
-        )
 
 
 def _places(config: Config) -> list[Path]:

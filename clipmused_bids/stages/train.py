@@ -123,6 +123,27 @@ def train_decoder(
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
 
 
+def stored_decoder_serves(
+    tree: OutputTree,
+    *,
+    participant: str | None,
+    model_label: str,
+    request: Mapping[str, Any],
+    overwrite: bool,
+) -> bool:
+    """Whether the decoder that is asked for is stored already; nothing is changed.
+
+    Raises
+    ------
+    CannotCreateError
+        If a decoder of another configuration is in the way and ``overwrite`` is off.
+    """
+    folder = tree.model_folder(model_label)
+    if not overwrite:
+        _clear_the_way(folder, participant, request, overwrite=False)
+    return _is_done(folder, participant, request, overwrite=overwrite)
+
+
 def decoder_request(
     plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetMaker | None
 ) -> dict[str, Any]:

@@ -79,10 +79,7 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
     ----------
     Radford et al. 2021, arXiv 2103.00020; open_clip, doi:10.5281/zenodo.5143773.
     """
-    if ":" not in model:  # names with a scheme may need a file or the network
-        _refuse_other_towers(model, name=model)
-    source = find_weights(model, weights=weights)
-    _refuse_other_towers(model, name=source.name)
+    source = find_tower(model, weights=weights)
     network, preprocess, tokenize = _create(source, device=device)
     n_patches, patch_width, embedding_width = _shape(network, preprocess, device=device)
     _log.info("CLIP %s: %d patches x %d, embedding %d", model, n_patches, patch_width, embedding_width)
@@ -97,6 +94,15 @@ def load_clip(model: str, *, weights: str | None = None, device: str = "cpu") ->
         patch_width=patch_width,
         embedding_width=embedding_width,
     )
+
+
+def find_tower(model: str, *, weights: str | None) -> WeightSource:
+    """Find the weights of a model whose image tower can serve; errors as for `load_clip`, nothing is loaded."""
+    if ":" not in model:  # names with a scheme may need a file or the network
+        _refuse_other_towers(model, name=model)
+    source = find_weights(model, weights=weights)
+    _refuse_other_towers(model, name=source.name)
+    return source
 
 
 def encode_images(
