@@ -60,7 +60,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes().decode("utf-8-sig"))
     except ValueError as error:
-        raise DataError(f"{path}: not a JSON file ({error}).") from error
+        raise DataError(
+            f"{path}: not a JSON file ({error}).", hint=f"mend it; python -m json.tool {path} shows where"
+        ) from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: a JSON object was expected, found {type(value).__name__}.")
     return value

@@ -51,7 +51,7 @@ def participant_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, Bo
         If a mask is empty, masks have no voxel in common, or a mask or image lies on another grid.
     """
     paths = mask_paths(runs, mask)
-    grid, inside = mask_of_files(paths) if paths else _computed(runs)
+    grid, inside = mask_of_files(paths, whose=f"sub-{runs[0].participant}: ") if paths else _computed(runs)
     for run in runs:
         check_grid(
             read_grid(image_path(run)),
@@ -96,8 +96,8 @@ def mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
     return paths
 
 
-def mask_of_files(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
-    """Intersection of masks.
+def mask_of_files(paths: Sequence[Path], *, whose: str = "") -> tuple[Grid, BoolArray]:
+    """Intersection of masks; ``whose`` begins the line that is logged.
 
     Raises
     ------
@@ -119,7 +119,8 @@ def mask_of_files(paths: Sequence[Path]) -> tuple[Grid, BoolArray]:
     if len(paths) > 1:
         n_inside = int(inside.sum())
         logger.info(
-            "Mask: %d voxels in all of %d masks (%.0f %% of all).",
+            "%smask: %d voxels in all of %d masks (%.0f %% of all).",
+            whose,
             n_inside,
             len(paths),
             100 * n_inside / union.sum(),

@@ -76,7 +76,7 @@ def report(checks: tuple[Check, ...]) -> str:
     width = max(len(one.name) for one in checks)
     lines = [f"clipmused-bids {__version__}, check", ""]
     for one in checks:
-        lines += item(f"{one.state:7}  {one.name.ljust(width)} ", one.text, hint=one.hint, indent=width + 12)
+        lines += item(f"{one.state:7}  {one.name.ljust(width)} ", one.text, hint=one.hint, indent=width + 13)
     n_failed = sum(one.state == "FAIL" for one in checks)
     n_warnings = sum(one.state == "warning" for one in checks)
     verdict = f"{n_failed} of {len(checks)} checks failed" if n_failed else "nothing is in the way of a run"

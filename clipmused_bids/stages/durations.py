@@ -13,6 +13,7 @@ SECONDS_PER_GB = 25.0  # unpacking gzip, estimating and writing, per GB of unpac
 SECONDS_PER_RUN = 0.1
 RIDGE_SECONDS = 1e-9  # per voxel and pair of trials
 CPU_FLOPS = 5e10  # of one core; a batch of images or trials
+GPU_FLOPS = 1e13  # of one GPU; not measured, what vendors state for float32 and less
 STEP_SECONDS = 0.008  # of a training step besides its operations
 STEP_BYTES = 1e9  # of weights, moments and responses that a step moves in a second
 PICTURE_SECONDS = 0.005  # opening and scaling a picture
@@ -25,14 +26,14 @@ def seconds(work: Work) -> tuple[Estimate, ...]:
     lines = [
         Estimate(
             "responses",
-            SECONDS_PER_GB * unpacked / GB + SECONDS_PER_RUN * len(todo),
+            response_seconds(len(todo), unpacked),
             f"{len(todo):,} runs, {size_text(unpacked)} unpacked, {SECONDS_PER_GB:.0f} s per GB",
         )
     ]
     cores = usable_cores()
     if work.clip is not None:
-        each = work.clip.flops_per_image / (CPU_FLOPS * cores) + PICTURE_SECONDS
-        basis = f"{work.n_pictures:,} pictures, {1 / each:.3g} a second on {cores} core(s); a GPU: 50 times as many"
+        each = picture_seconds(work.clip.flops_per_image, device="cpu")
+        basis = f"{work.n_pictures:,} pictures, {1 / each:.3g} a second on {cores} core(s); a GPU: many more"
         lines.append(Estimate("CLIP features", work.n_pictures * each, basis))
     if work.n_training is not None:
         lines.append(_training_seconds(work, cores=cores))
@@ -62,6 +63,17 @@ def _training_seconds(work: Work, *, cores: int) -> Estimate:
         "fewer epochs are usual, and a GPU is faster"
     )
     return Estimate("training", linear + steps * step, basis)
+
+
+def response_seconds(n_runs: int, n_bytes: float) -> float:
+    """Seconds to estimate the responses of runs whose images hold these bytes, unpacked."""
+    return SECONDS_PER_GB * n_bytes / GB + SECONDS_PER_RUN * n_runs
+
+
+def picture_seconds(flops: float, *, device: str) -> float:
+    """Seconds that CLIP takes for one picture of these operations."""
+    rate = CPU_FLOPS * usable_cores() if device == "cpu" else GPU_FLOPS
+    return flops / rate + PICTURE_SECONDS
 
 
 def usable_cores() -> int:

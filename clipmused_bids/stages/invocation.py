@@ -18,6 +18,7 @@ from clipmused_bids.errors import DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
+from clipmused_bids.stages.announcements import announce_responses, announce_targets
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue, store_catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, prepare_targets
 from clipmused_bids.stages.decode import config_of_decoder, decode_participants
@@ -234,6 +235,7 @@ def _do(
     failures: Failures,
 ) -> None:
     actions = plan.config.actions
+    announce_responses(plan, tree)
     prepare_responses(plan, tree, failures=failures)
     plan = plan.without(failures)
     if failures.seen:
@@ -241,6 +243,7 @@ def _do(
     if catalogue is not None and {"prepare", "train"} & set(actions):
         store_catalogue(plan, catalogue, tree)
         if maker is not None:
+            announce_targets(maker, catalogue, stimuli_of(plan))
             prepare_targets(maker, catalogue, stimuli_of(plan), tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)

@@ -36,7 +36,7 @@ def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> No
         If responses of another configuration are stored and ``overwrite`` is off; names the difference.
     """
     made: Counter[str] = Counter()
-    for participant in track(plan.participants, "Responses", unit="participant"):
+    for participant in plan.participants:
         with failures.of_participant(participant):
             made.update(_prepare_participant(plan, tree, participant))
     logger.info(
@@ -116,7 +116,7 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
             hint="give the same file with --mask",
         )
     grid, mask = participant_mask(runs, mask=plan.config.inputs.mask)
-    for run in todo:
+    for run in track(todo, f"Responses of sub-{participant}", unit="run"):
         responses = _run_responses(plan, run, grid=grid, mask=mask)
         write_responses(
             tree,

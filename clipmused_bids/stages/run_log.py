@@ -15,6 +15,7 @@ import tomli_w
 from clipmused_bids import __version__
 from clipmused_bids.config import Config, as_tables
 from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
+from clipmused_bids.dataset.documents import utf8
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.stages.portable import names_only, shorten
@@ -71,9 +72,9 @@ def run_log(
     """
     folder = tree.log_folder(uuid.uuid4().hex)
     make_folder(folder)
-    write_bytes(folder / "config.toml", tomli_w.dumps(_described(config, command_line)).encode())
+    write_bytes(folder / "config.toml", utf8(tomli_w.dumps(_described(config, command_line))))
     with writing(folder / "log.txt"):
-        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(PortableFormatter(_places(config)))
     logger = logging.getLogger(PACKAGE)
     logger.removeHandler(early)

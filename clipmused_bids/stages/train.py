@@ -32,6 +32,7 @@ from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import without_places
 from clipmused_bids.stages.prepare import mask_setting
+from clipmused_bids.stages.progress import epoch_report
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
@@ -97,14 +98,17 @@ def train_decoder(
     with ExitStack() as scratch:
         training = training_set(plan, tree, catalogue, split, members=members, method=method, maker=maker,
                                 scratch=scratch)  # fmt: skip
+        options = plan.hyperparameters.training
         logger.info(
-            "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels.",
+            "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
             whose, "training" if METHODS[method].deep else "fitting", method, training.train.n_trials,
             training.validation.n_trials, len(members), len(training.train.label_names),
+            f"; at most {options.max_epochs} epochs of {-(-training.train.n_trials // options.batch_size)} steps"
+            if METHODS[method].deep else "",
         )  # fmt: skip
         portable = build_hyperparameters(without_places(as_tables(plan.hyperparameters)))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
-        history = fitted.fit(training.train, training.validation, report=_log_epoch)
+        history = fitted.fit(training.train, training.validation, report=epoch_report(options.max_epochs))
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
     tensors |= voxel_tensors(training.train)
@@ -254,11 +258,3 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
             "low": "images" if targets is not None and targets.low is not None else "off",
         },
     }
-
-
-def _log_epoch(values: dict[str, Any]) -> None:
-    logger.debug("%s", ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
