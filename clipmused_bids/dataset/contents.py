@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,15 +92,22 @@ def _problem(path: Path) -> MissingInputError | None:
         return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
     if not path.is_file():
         return MissingInputError(f"{path}: not a file.")
-    if size > _LARGEST_POINTER:
-        return None
     try:
-        with path.open("rb") as stream:
-            start = stream.read(64)
+        start = _start_of(path, size)
     except OSError as error:
         return MissingInputError(f"{path}: {error.strerror or 'cannot be read'}.")
     command = next((command for mark, command in _POINTERS if start.startswith(mark)), None)
     return None if command is None else _not_fetched(path, command)
+
+
+def _start_of(path: Path, size: int) -> bytes:
+    """First bytes of a file that may be a pointer; nothing of a larger one, which must be readable all the same."""
+    if size > _LARGEST_POINTER:
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return b""
+    with path.open("rb") as stream:
+        return stream.read(64)
 
 
 def _not_fetched(path: Path, command: str) -> MissingInputError:

@@ -33,7 +33,7 @@ _MOST_ROWS = 20
 def report(found: Findings) -> str:
     """Everything that a dry run found, one section after the other."""
     lines = [
-        f"clipmused-bids {__version__}, dry run: nothing is written, no image and no picture is opened.",
+        f"clipmused-bids {__version__}, dry run: nothing is written; of images only headers are read.",
         "",
     ]
     if found.plan is not None:
@@ -188,7 +188,9 @@ def _split(found: Findings, plan: Plan) -> list[str]:
         *(f"test: {why}" for why, _ in reasons.most_common(1)),
     ]
     if found.catalogue is not None and any(found.catalogue.stimuli.picture):
-        lines.append("copies of a picture under two names are looked for by the run itself")
+        lines.append(
+            "the run also compares the contents of pictures, which may move a few trials between the sets"
+        )
     return section("Split", *lines)
 
 

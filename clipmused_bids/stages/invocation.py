@@ -14,7 +14,7 @@ from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.description import prepare_tree
 from clipmused_bids.dataset.masks import expand_pattern
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.errors import DataError, ExitCode, UsageError
+from clipmused_bids.errors import ClipMusedError, DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
@@ -76,8 +76,12 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
             try:
                 _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
-            finally:
-                failures.report()
+            except ClipMusedError:
+                # A single one is the error itself.
+                if len(failures.errors) > 1:
+                    failures.report()
+                raise
+            failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     return failures.exit_code
 

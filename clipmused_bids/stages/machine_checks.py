@@ -134,11 +134,11 @@ def device_check(asked: Literal["auto", "cpu", "cuda"]) -> Check:
 def _groups(root: Path) -> list[Path]:
     """Folders of this process's control groups, with those above them."""
     top = root / "sys" / "fs" / "cgroup"
+    folders = [top, top / "memory", top / "cpu"]
     try:
         lines = (root / "proc" / "self" / "cgroup").read_text().splitlines()
     except OSError:
-        return [top]
-    folders = [top, top / "memory", top / "cpu"]
+        return folders
     for line in lines:
         _, controllers, path = line.split(":", 2)
         start = top / controllers if controllers else top
