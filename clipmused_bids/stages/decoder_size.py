@@ -88,7 +88,9 @@ def _empty_trials(
 ) -> TrialData:
     """No trials of these participants, in spaces with regions of equal sizes where there would be regions."""
     voxels = [shared_voxels(sizes)] * len(sizes) if plan.common_space else [size.voxels for size in sizes]
-    spaces = tuple(_space(plan, size, own, options=options) for size, own in zip(sizes, voxels, strict=True))
+    # Regions are those that everyone has voxels in.
+    n_regions = min(_n_regions(plan, options=options), *(len(own) for own in voxels))
+    spaces = tuple(_space(size, own, n_regions=n_regions) for size, own in zip(sizes, voxels, strict=True))
     nothing = np.empty(0, dtype=np.int64)
     return TrialData(
         participants=tuple(size.participant for size in sizes),
@@ -107,9 +109,8 @@ def _empty_trials(
     )
 
 
-def _space(plan: Plan, size: ParticipantSize, voxels: IntArray, *, options: ModelOptions) -> VoxelSpace:
+def _space(size: ParticipantSize, voxels: IntArray, *, n_regions: int) -> VoxelSpace:
     assert size.grid is not None
-    n_regions = min(_n_regions(plan, options=options), len(voxels))
     region = np.arange(len(voxels)) * n_regions // len(voxels)
     names = tuple(f"region{k}" for k in range(n_regions))
     return VoxelSpace(size.grid, voxels, region if n_regions else region - 1, names)
