@@ -48,30 +48,35 @@ class DatasetError(ClipMusedError):
     """The dataset as a whole cannot serve this purpose (no derivative, no events, ...)."""
 
     exit_code = ExitCode.DATASET_INVALID
+    usual_hint = "docs/inputs.md says what a dataset must have; --check looks for it"
 
 
 class UnknownLevelError(ClipMusedError):
     """The analysis level is neither ``participant`` nor ``group``."""
 
     exit_code = ExitCode.UNKNOWN_LEVEL
+    usual_hint = "participant or group"
 
 
 class SelectionError(ClipMusedError):
     """The filters select nothing, or name what does not exist."""
 
     exit_code = ExitCode.NOTHING_SELECTED
+    usual_hint = "--dry-run without this filter lists what there is"
 
 
 class UsageError(ClipMusedError):
     """Options that contradict each other or have no meaning."""
 
     exit_code = ExitCode.USAGE
+    usual_hint = "clipmused-bids --help lists the options and their values"
 
 
 class DataError(ClipMusedError):
     """A file was read and its content cannot be used."""
 
     exit_code = ExitCode.BAD_DATA
+    usual_hint = "--dry-run looks at all inputs but the images at once, and lists what cannot be used"
 
 
 class DesignError(DataError):
@@ -89,15 +94,18 @@ class CannotCreateError(ClipMusedError):
     """An output cannot be created, or exists and differs."""
 
     exit_code = ExitCode.CANNOT_CREATE
+    usual_hint = "choose another OUTPUT_DIR; --check says what can be written to"
 
 
 class OutputWriteError(ClipMusedError):
     """Writing failed on the way (disk full, quota, I/O error)."""
 
     exit_code = ExitCode.IO_ERROR
+    usual_hint = "check the disk (df -h), then run the same command again: finished work is reused"
 
 
 class InterruptedRunError(ClipMusedError):
     """The run was asked to stop; the same command continues."""
 
     exit_code = ExitCode.INTERRUPTED
+    usual_hint = "the same command goes on where it stopped"

@@ -61,30 +61,6 @@ def test_options_win_over_the_file_which_wins_over_the_preset(tmp_path: Path) ->
     assert (chosen.training.batch_size, chosen.training.decay_every) == (7, 25)
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (("/b", "/o", "session"), 17, "participant or group"),
-        (("/b", "/o"), 64, "Missing argument"),
-        (("/b", "/o", "group", "--no-such-option"), 64, "No such option"),
-        (("/b", "/o", "group", "--model-label", "my_model"), 64, "--model-label mymodel"),
-        (("/b", "/o", "group", "--merge-blocks", "sometimes"), 64, "auto, off or a number"),
-        (("/b", "/o", "group", "--window", "-3"), 64, "must lie in 0 to 120 s"),
-        (("/b", "/o", "group", "--method", "magic"), 64, "clip-mused"),
-        (("/no/such/folder", "/o", "group"), 66, "no such folder"),
-        (("/b", "/o", "group", "--config-file", "/no/such.toml"), 66, "No such file"),
-    ],
-)
-def test_refusals(
-    words: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words) == code
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert "Traceback" not in printed
-    assert len(printed.splitlines()) < 20
-
-
 def test_a_misspelt_value_of_the_configuration_names_the_nearest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,11 +42,20 @@ def command(**arguments: Any) -> None:
     evaluates.
     """
     config = config_from_arguments(arguments)
-    if not config.bids_dir.is_dir():
-        raise MissingInputError(
-            f"{config.bids_dir}: no such folder.", hint="the first argument is the BIDS dataset"
-        )
-    _start_logging(verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"])
+    # A report is the product of these two; it holds their warnings.
+    reports = (config.check or config.dry_run) and not arguments["verbose"]
+    _start_logging(
+        verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"], silent=reports
+    )
+    if config.check:
+        from clipmused_bids.stages.check import check
+
+        raise SystemExit(int(check(config)))
+    _require_folder(config.bids_dir)
+    if config.dry_run:
+        from clipmused_bids.stages.dry_run import dry_run
+
+        raise SystemExit(int(dry_run(config)))
     from clipmused_bids.stages.invocation import run
 
     # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
@@ -57,9 +67,17 @@ def command(**arguments: Any) -> None:
     raise SystemExit(int(exit_code))
 
 
-def _start_logging(*, verbose: int, quiet: bool, debug: bool) -> None:
+def _require_folder(bids_dir: Path) -> None:
+    if not bids_dir.is_dir():
+        what = "a file, not a folder" if bids_dir.exists() else "no such folder"
+        raise MissingInputError(f"{bids_dir}: {what}.", hint="the first argument is the BIDS dataset")
+
+
+def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> None:
     """Send the package's own log to the terminal; the root logger is left alone."""
     level = logging.WARNING if quiet else logging.DEBUG if debug or verbose else logging.INFO
+    if silent:
+        level = logging.CRITICAL
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter("%(levelname)-7s %(message)s" if verbose else "%(message)s"))

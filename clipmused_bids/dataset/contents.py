@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,7 +83,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         # A pointer into an annex is no JSON either.
         require_content(path)
-        raise DataError(f"{path}: not a JSON file ({error}).") from error
+        raise DataError(
+            f"{path}: not a JSON file ({error}).", hint=f"mend it; python -m json.tool {path} shows where"
+        ) from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: a JSON object was expected, found {type(value).__name__}.")
     return value
@@ -118,15 +122,22 @@ def _problem(path: Path) -> MissingInputError | None:
         return _unreadable(path, error)
     if not stat.S_ISREG(found.st_mode):
         return MissingInputError(f"{path}: not a file.")
-    if found.st_size > _LARGEST_POINTER:
-        return None
     try:
-        with path.open("rb") as stream:
-            start = stream.read(64)
+        start = _start_of(path, found.st_size)
     except OSError as error:
         return _unreadable(path, error)
     command = next((command for mark, command in _POINTERS if start.startswith(mark)), None)
     return None if command is None else _not_fetched(path, command)
+
+
+def _start_of(path: Path, size: int) -> bytes:
+    """First bytes of a file that may be a pointer; nothing of a larger one, which must be readable all the same."""
+    if size > _LARGEST_POINTER:
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return b""
+    with path.open("rb") as stream:
+        return stream.read(64)
 
 
 def _unreadable(path: Path, error: OSError) -> MissingInputError:

@@ -95,7 +95,7 @@ def prepare_tree(
     tree = OutputTree(root)
     make_folder(root)
     before = _description_of(root)
-    _refuse_foreign(root, before)
+    refuse_foreign(root)
     links = {"raw": bids_dir, **derivatives}
     container = container_of(environ)
     write_json(
@@ -179,7 +179,15 @@ def _description_of(dataset: Path) -> dict[str, Any]:
         return {}
 
 
-def _refuse_foreign(root: Path, description: Mapping[str, Any]) -> None:
+def refuse_foreign(root: Path) -> None:
+    """Refuse an output folder that holds a dataset of other software.
+
+    Raises
+    ------
+    CannotCreateError
+        Names the dataset and what made it.
+    """
+    description = _description_of(root)
     generators = description.get("GeneratedBy")
     names = {str(entry.get("Name")) for entry in generators} if isinstance(generators, list) else set()
     if description and NAME not in names:

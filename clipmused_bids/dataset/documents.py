@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ Column = Sequence[Any] | np.ndarray[Any, Any]
 def write_json(path: Path, value: Mapping[str, Any]) -> Outcome:
     """Write a JSON object, whole or absent; NaN and infinity, which JSON lacks, become null."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    return write_bytes(path, f"{text}\n".encode())
+    return write_bytes(path, utf8(f"{text}\n"))
 
 
 def write_text(path: Path, text: str) -> Outcome:
     """Write UTF-8 text, whole or absent."""
-    return write_bytes(path, text.encode())
+    return write_bytes(path, utf8(text))
 
 
 def write_tsv(path: Path, columns: Mapping[str, Column]) -> Outcome:
@@ -54,7 +55,13 @@ def encode_tsv(columns: Mapping[str, Column], *, name: str) -> bytes:
         for column, values in columns.items()
     }
     rows = zip(*cells.values(), strict=True)
-    return "".join("\t".join(row) + "\n" for row in (tuple(cells), *rows)).encode()
+    return utf8("".join("\t".join(row) + "\n" for row in (tuple(cells), *rows)))
+
+
+def utf8(text: str) -> bytes:
+    """UTF-8 of a text; bytes of a file name that are no text are written as in URIs: ``%FF``."""
+    # Python keeps such a byte as the surrogate U+DC00 + byte.
+    return re.sub("[\udc80-\udcff]", lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text).encode()
 
 
 def plain(value: Any) -> Any:

@@ -56,8 +56,9 @@ def participant_mask(
     DataError
         If a mask is empty, masks have no voxel in common, or a mask or image lies on another grid.
     """
-    paths = _mask_paths(runs, mask)
-    grid, inside = _intersection(paths, target) if paths else _computed(runs, target)
+    paths = mask_paths(runs, mask)
+    whose = f"sub-{runs[0].participant}: "
+    grid, inside = mask_of_files(paths, target=target, whose=whose) if paths else _computed(runs, target)
     for run in runs if target is None else ():
         check_grid(
             read_grid(image_path(run)),
@@ -70,7 +71,7 @@ def participant_mask(
 
 def given_mask(runs: Sequence[Run], *, mask: str) -> tuple[Grid, BoolArray]:
     """Mask that is given for a participant whose responses have no grid of their own; as ``participant_mask``."""
-    return _intersection(_mask_paths(runs, mask), None)
+    return mask_of_files(mask_paths(runs, mask), whose=f"sub-{runs[0].participant}: ")
 
 
 def expand_pattern(pattern: str, *, participant: str, session: str | None, flag: str) -> Path:
@@ -93,7 +94,8 @@ def expand_pattern(pattern: str, *, participant: str, session: str | None, flag:
         ) from error
 
 
-def _mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
+def mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
+    """Mask files of runs, each once: those that ``--mask`` names, else the derivative's; none where there are none."""
     if mask is not None:
         filled = [
             expand_pattern(mask, participant=r.participant, session=r.session, flag="--mask") for r in runs
@@ -106,7 +108,16 @@ def _mask_paths(runs: Sequence[Run], mask: str | None) -> list[Path]:
     return paths
 
 
-def _intersection(paths: Sequence[Path], target: Grid | None) -> tuple[Grid, BoolArray]:
+def mask_of_files(
+    paths: Sequence[Path], *, target: Grid | None = None, whose: str = ""
+) -> tuple[Grid, BoolArray]:
+    """Intersection of masks, on ``target`` where one is given; ``whose`` begins the line that is logged.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        As for `participant_mask`.
+    """
     grid, inside = _on_target(*read_mask(paths[0]), target)
     union = inside.copy()
     for path in paths[1:]:
@@ -122,7 +133,8 @@ def _intersection(paths: Sequence[Path], target: Grid | None) -> tuple[Grid, Boo
     if len(paths) > 1:
         n_inside = int(inside.sum())
         logger.info(
-            "Mask: %d voxels in all of %d masks (%.0f %% of all).",
+            "%smask: %d voxels in all of %d masks (%.0f %% of all).",
+            whose,
             n_inside,
             len(paths),
             100 * n_inside / union.sum(),

@@ -146,6 +146,6 @@ def _as_split(design: SplitDesign, proposal: Proposal, *, passed_over: str) -> S
         rule=proposal.rule,
         regime=regime_of(design.stimulus, design.person, train=seen, test=sets == _TEST),
     )
-    counts = count_sets(SET_NAMES[k] for k in sets.tolist())
+    counts = ", ".join(f"{name} {n}" for name, n in count_sets(SET_NAMES[k] for k in sets.tolist()).items())
     log.info("split: %s; regime: %s; trials: %s", proposal.reason, split.regime, counts)
     return split

@@ -51,6 +51,8 @@ class Catalogue:
     left_out : tuple of str
         Stimuli whose picture is there but cannot be read. They have no labels, so that every method leaves out their
         trials, in training and in scores.
+    coverage : str
+        The coverage table.
     """
 
     stimuli: Stimuli
@@ -58,6 +60,7 @@ class Catalogue:
     table: Mapping[str, tuple[str, ...]]
     simulated: bool
     left_out: tuple[str, ...] = ()
+    coverage: str = ""
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -106,7 +109,8 @@ def make_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue:
     ----------
     plan : Plan
     read_contents : bool
-        Whether pictures are read (not decoded) to tell equal ones; without, nothing of them is opened.
+        Whether pictures are read (not decoded) to tell equal ones; without, none is opened, and
+        ``Catalogue.content`` is "" throughout.
 
     Raises
     ------
@@ -116,7 +120,11 @@ def make_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue:
     names = sorted({name for trials in plan.trials.values() for name in trials.stimulus_id if name})
     inputs = plan.config.inputs
     table = read_stimuli_table(plan.config.bids_dir, stimulus_map=inputs.stimulus_map)
-    found = _samples(plan, names, table) if samples_of(plan.trials) else _stimuli(plan, names, table)
+    samples = bool(samples_of(plan.trials))
+    resolved = None if samples else _resolved(plan, names, table)
+    coverage = coverage_table(plan, resolved)
+    logger.info("%s", coverage)
+    found = _samples(plan, names, table) if samples else _stimuli(plan, names, table, resolved)
     contents = content_keys(found.picture) if read_contents else ("",) * len(names)
     unreadable = {
         name: key for name, key in zip(names, contents, strict=True) if isinstance(key, ClipMusedError)
@@ -127,6 +135,7 @@ def make_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue:
         content=tuple(key if isinstance(key, str) else "" for key in contents),
         table=_columns_of(table, names),
         simulated=_is_simulated(plan),
+        coverage=coverage,
     )
     return leave_out(plan, catalogue, unreadable)
 
@@ -135,7 +144,6 @@ def _samples(plan: Plan, names: Sequence[str], table: StimulusTable | None) -> S
     """Samples of movies; all trials are samples, or none is."""
     of_sample, inputs = samples_of(plan.trials), plan.config.inputs
     samples = {name: of_sample[name] for name in names}
-    logger.info("%s", coverage_table(plan, None))
     label_names, labels, single = read_movie_labels(
         inputs.labels,
         samples=samples,
@@ -150,11 +158,11 @@ def _samples(plan: Plan, names: Sequence[str], table: StimulusTable | None) -> S
     return Stimuli(tuple(names), frames, captions, label_names, labels, single)
 
 
-def _stimuli(plan: Plan, names: Sequence[str], table: StimulusTable | None) -> Stimuli:
+def _stimuli(
+    plan: Plan, names: Sequence[str], table: StimulusTable | None, resolved: Resolved | None
+) -> Stimuli:
     """Stimuli that are pictures, clips or names of conditions."""
     inputs = plan.config.inputs
-    resolved = _resolved(plan, names, table)
-    logger.info("%s", coverage_table(plan, resolved))
     label_names, labels, single = read_labels(
         inputs.labels,
         stimulus_ids=names,

@@ -23,6 +23,8 @@ from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import clip_name
 from clipmused_bids.stages.progress import track
+from clipmused_bids.stages.rates import picture_seconds
+from clipmused_bids.stages.terminal import time_text
 from clipmused_bids.targets.clip import ClipModel, encode_images, encode_texts, load_clip
 from clipmused_bids.targets.features import choose_low, high_level, low_level
 
@@ -104,6 +106,8 @@ def prepare_targets(
         len(maker.images.missing(list(contents))),
         len(maker.texts.missing(list(sentences))),
     )
+    if n_images + n_sentences:
+        _announce(maker, n_images=n_images, n_sentences=n_sentences)
     broken: dict[str, ClipMusedError] = {}
     for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
         broken |= _add_images(maker, keys, contents)
@@ -187,6 +191,16 @@ def _add_images(
     )
     maker.images.add(opened, {"low": low.astype(np.float16), "image": image})
     return broken
+
+
+def _announce(maker: TargetMaker, *, n_images: int, n_sentences: int) -> None:
+    """Say how many pictures and sentences CLIP will read, and about how long it takes."""
+    weights = sum(parameter.numel() for parameter in maker.clip.network.parameters())
+    each = picture_seconds(2 * weights * maker.clip.n_patches, device=maker.clip.device)
+    logger.info(
+        "CLIP targets (%s, %s): %d pictures and %d sentences to encode, about %s.",
+        maker.clip.name, maker.clip.device, n_images, n_sentences, time_text(n_images * each),
+    )  # fmt: skip
 
 
 def _readable(

@@ -11,23 +11,51 @@ from clipmused_bids.errors import ClipMusedError, ExitCode
 
 logger = logging.getLogger(__name__)
 
+# What has nothing to do with one participant's data would meet the next participant as well.
+_OF_EVERYONE = frozenset({ExitCode.CANNOT_CREATE, ExitCode.IO_ERROR, ExitCode.INTERRUPTED})
+
 
 @dataclass
 class Failures:
-    """Collects the first error of each participant, in the order they came."""
+    """Collects the errors of participants, in the order they came.
 
-    errors: dict[str, ClipMusedError] = field(default_factory=dict)
+    Parameters
+    ----------
+    stop_at_first : bool
+        Whether the first one ends the run (``--stop-on-first-crash``).
+    seen : list of (str, ClipMusedError)
+        Every error with its participant.
+    """
+
+    stop_at_first: bool = False
+    seen: list[tuple[str, ClipMusedError]] = field(default_factory=list)
 
     @contextmanager
     def of_participant(self, participant: str) -> Iterator[None]:
-        """Catch an expected error of one participant's data and go on; other errors pass."""
+        """Catch an expected error of one participant's data and go on; other errors pass.
+
+        Raises
+        ------
+        ClipMusedError
+            The error itself, with the participant's name, if the first one ends the run.
+        """
         try:
             yield
         except ClipMusedError as error:
-            if error.exit_code in {ExitCode.CANNOT_CREATE, ExitCode.IO_ERROR, ExitCode.INTERRUPTED}:
+            if error.exit_code in _OF_EVERYONE:
                 raise
-            self.errors.setdefault(participant, error)
+            if self.stop_at_first:
+                raise _named(error, participant) from error
+            self.seen.append((participant, error))
             logger.error("error: sub-%s: %s", participant, error)
+
+    @property
+    def errors(self) -> dict[str, ClipMusedError]:
+        """First error of each participant that failed, in the order they came."""
+        first: dict[str, ClipMusedError] = {}
+        for participant, error in self.seen:
+            first.setdefault(participant, error)
+        return first
 
     def without_failed(self, participants: tuple[str, ...]) -> tuple[str, ...]:
         """Participants that have not failed; if none is left, raise the first error.
@@ -38,19 +66,30 @@ class Failures:
             The first failure, when every participant failed.
         """
         left = tuple(p for p in participants if p not in self.errors)
-        if not left and self.errors:
-            raise next(iter(self.errors.values()))
+        if not left and self.seen:
+            raise self.seen[0][1]
         return left
 
     @property
     def exit_code(self) -> ExitCode:
         """Exit code of the first failure; 0 without any."""
-        return next((error.exit_code for error in self.errors.values()), ExitCode.OK)
+        return self.seen[0][1].exit_code if self.seen else ExitCode.OK
 
     def report(self) -> None:
-        """Log who failed and why, one line each."""
-        if not self.errors:
+        """Log who failed and why, one line each; and what helps, where one participant failed."""
+        errors = self.errors
+        if not errors:
             return
-        logger.error("%d participant(s) failed; the others were done:", len(self.errors))
-        for participant, error in self.errors.items():
+        logger.error("%d participant(s) failed:", len(errors))
+        for participant, error in errors.items():
             logger.error("  sub-%s  exit %d  %s", participant, error.exit_code, str(error).splitlines()[0])
+        if len(errors) == 1 and error.hint:
+            logger.error("  hint: %s", error.hint)
+
+
+def _named(error: ClipMusedError, participant: str) -> ClipMusedError:
+    """Name the participant where the message does not."""
+    message = str(error.args[0])
+    if f"sub-{participant}" in message:
+        return error
+    return type(error)(f"sub-{participant}: {message}", hint=error.hint)

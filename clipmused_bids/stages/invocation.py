@@ -14,19 +14,20 @@ from clipmused_bids.dataset.contents import require_content
 from clipmused_bids.dataset.description import prepare_tree
 from clipmused_bids.dataset.masks import expand_pattern
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.errors import DataError, ExitCode, UsageError
+from clipmused_bids.errors import ClipMusedError, DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
+from clipmused_bids.stages.announcements import announce_responses
 from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue, store_catalogue
-from clipmused_bids.stages.ceilings import measure_ceilings
 from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid, require_one_grid
+from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
-from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
+from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
 from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
 
@@ -58,28 +59,35 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     started = time.monotonic()
     tree = OutputTree(config.output_dir)
     require_writable(config.output_dir)
-    failures = Failures()
+    failures = Failures(stop_at_first=config.stop_on_first_crash)
     with early_lines() as early:
-        config = replace(config, actions=_actions(config, tree))
-        if _uses_stored_decoder(config):
+        config = replace(config, actions=chosen_actions(config, tree))
+        if uses_stored_decoder(config):
             from clipmused_bids.stages.decode import config_of_decoder
 
             config = config_of_decoder(config, tree)
         plan = make_plan(config, failures=failures)
+        require_own_place(config.output_dir, bids_dir=config.bids_dir, derivatives=plan.derivatives)
         _say_plan(plan)
-        catalogue = _catalogue(plan)
-        split = _split(plan, catalogue, tree)
-        _require_images(plan)
+        catalogue = needed_catalogue(plan)
+        split = settle_split(plan, catalogue, tree)
+        require_images(plan)
         device = choose_device(config.device) if _computes(plan) or config.device == "cuda" else "cpu"
         maker = None
-        if catalogue is not None and _needs_clip(plan):
+        if catalogue is not None and needs_clip(plan):
             from clipmused_bids.stages.target_source import load_target_source
 
             maker = load_target_source(plan, catalogue, split, tree, device=device)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
-            _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
+            try:
+                _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
+            except ClipMusedError:
+                # A single one is the error itself.
+                if len(failures.errors) > 1:
+                    failures.report()
+                raise
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     return failures.exit_code
@@ -107,7 +115,7 @@ def choose_device(asked: str) -> str:
     return "cpu"
 
 
-def _require_images(plan: Plan) -> None:
+def require_images(plan: Plan) -> None:
     """Look for masks, atlas and grids, before anything is computed."""
     mask, actions = plan.config.inputs.mask, set(plan.config.actions)
     for participant in plan.participants if mask is not None else ():
@@ -121,7 +129,7 @@ def _require_images(plan: Plan) -> None:
     require_one_grid(plan)
 
 
-def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
+def chosen_actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
     """What the command line asks for, or the level's default."""
     if config.actions:
         return config.actions
@@ -131,7 +139,8 @@ def _actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
     return ("prepare", "decode") if any(folder.glob("*model.safetensors")) else ("prepare",)
 
 
-def _uses_stored_decoder(config: Config) -> bool:
+def uses_stored_decoder(config: Config) -> bool:
+    """Whether a decoder is used that this run does not train."""
     return "train" not in config.actions and bool({"decode", "evaluate"} & set(config.actions))
 
 
@@ -149,16 +158,31 @@ def _say_plan(plan: Plan) -> None:
         )
 
 
-def _catalogue(plan: Plan) -> Catalogue | None:
-    """Decoding alone needs neither stimuli nor labels."""
+def needed_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue | None:
+    """The stimuli with their labels; None for decoding alone, which needs neither."""
     actions = set(plan.config.actions)
     if not {"prepare", "train", "evaluate"} & actions and not plan.config.inputs.labels:
         logger.info("%s", coverage_table(plan, None))
         return None
-    return make_catalogue(plan, read_contents=bool({"prepare", "train"} & actions))
+    return make_catalogue(plan, read_contents=read_contents and bool({"prepare", "train"} & actions))
 
 
-def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split | None:
+def settle_split(
+    plan: Plan, catalogue: Catalogue | None, tree: OutputTree, *, contents_read: bool = True
+) -> Split | None:
+    """Make or read the split, and look for leaks in it; None where nothing was ever held out.
+
+    Parameters
+    ----------
+    contents_read : bool
+        Whether the catalogue knows the contents of the stimuli; without, nothing is said about those that it
+        lacks.
+
+    Raises
+    ------
+    ClipMusedError
+        If there is no usable split, or it leaks.
+    """
     if "train" not in plan.config.actions or catalogue is None:
         return split_of_decoder(plan, tree)
     split = choose_split(plan, catalogue, tree)
@@ -176,7 +200,7 @@ def _split(plan: Plan, catalogue: Catalogue | None, tree: OutputTree) -> Split |
         content=design.content,
         fitted=planned_fits(plan),
     )
-    for warning in found.warnings:
+    for warning in found.warnings if contents_read else ():
         logger.warning("Split: %s.", warning)
     require_repeats(plan, split)
     return split
@@ -193,14 +217,15 @@ def _require_sets(split: Split, *, evaluates: bool) -> None:
         )
 
 
-def _needs_clip(plan: Plan) -> bool:
+def needs_clip(plan: Plan) -> bool:
+    """Whether features of the stimuli are computed."""
     asks = {"prepare", "train"} & set(plan.config.actions)
     return bool(asks) and METHODS[plan.config.method].deep
 
 
 def _computes(plan: Plan) -> bool:
     """Whether anything runs on a device: responses do not, and need no torch either."""
-    return _needs_clip(plan) or bool({"train", "decode", "evaluate"} & set(plan.config.actions))
+    return needs_clip(plan) or bool({"train", "decode", "evaluate"} & set(plan.config.actions))
 
 
 def _do(
@@ -214,20 +239,26 @@ def _do(
     failures: Failures,
 ) -> None:
     actions = plan.config.actions
+    announce_responses(plan, tree)
     prepare_responses(plan, tree, failures=failures)
     plan = plan.without(failures)
+    if failures.seen:
+        logger.warning("Going on without %s.", ", ".join(f"sub-{p}" for p in failures.errors))
     if catalogue is not None and {"prepare", "train"} & set(actions):
         if maker is not None:
             from clipmused_bids.stages.target_source import prepare_source
 
-            unreadable = prepare_source(maker, catalogue, _stimuli_of(plan), tree)
+            unreadable = prepare_source(maker, catalogue, stimuli_of(plan), tree)
             catalogue = leave_out(plan, catalogue, unreadable)
         store_catalogue(plan, catalogue, tree)
     if "train" in actions and catalogue is not None and split is not None:
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
+        plan = plan.without(failures)
     ceilings: dict[str, float] = {}
     # After training: where a decoder of another configuration is refused, its maps stay as they are.
     if split is not None and {"train", "evaluate"} & set(actions):
+        from clipmused_bids.stages.ceilings import measure_ceilings
+
         ceilings = measure_ceilings(plan.without(failures), tree, split, failures=failures)
     if "decode" in actions:
         from clipmused_bids.stages.decode import decode_participants
@@ -243,7 +274,8 @@ def _do(
         evaluate(plan, tree, catalogue, split, ceilings=ceilings, device=device, failures=failures)
 
 
-def _stimuli_of(plan: Plan) -> list[str]:
+def stimuli_of(plan: Plan) -> list[str]:
+    """Stimuli of the plan's runs, each once."""
     return sorted({name for run in plan.runs for name in plan.trials[run.key].stimulus_id if name})
 
 

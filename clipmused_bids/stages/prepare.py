@@ -42,7 +42,7 @@ def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> No
         If responses of another configuration are stored and ``overwrite`` is off; names the difference.
     """
     made: Counter[str] = Counter()
-    for participant in track(plan.participants, "Responses", unit="participant"):
+    for participant in plan.participants:
         with failures.of_participant(participant):
             made.update(_prepare_participant(plan, tree, participant))
     logger.info(
@@ -115,7 +115,7 @@ def mask_hash(mask: str) -> str:
 
 def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Counter[str]:
     runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
-    todo = [run for run in runs if not _is_done(plan, tree, run)]
+    todo = [run for run in runs if not responses_are_stored(plan, tree, run)]
     made: Counter[str] = Counter(reused=len(runs) - len(todo))
     if todo:
         made.update(_make(plan, tree, participant, todo, runs=runs))
@@ -156,7 +156,14 @@ def _make(
     return made
 
 
-def _is_done(plan: Plan, tree: OutputTree, run: Run) -> bool:
+def responses_are_stored(plan: Plan, tree: OutputTree, run: Run) -> bool:
+    """Whether a run's responses need not be estimated.
+
+    Raises
+    ------
+    CannotCreateError
+        If those of another configuration are stored and ``overwrite`` is off; names the difference.
+    """
     try:
         return check_responses(tree, run, kind=plan.kind, config=response_settings(plan, run)) == "current"
     except CannotCreateError:
@@ -184,7 +191,7 @@ def _responses(
     if plan.config.inputs.betas is not None:
         yield from responses_of_manifest(runs, grid=grid, mask=mask)
         return
-    for run in runs:
+    for run in track(runs, f"Responses of sub-{runs[0].participant}", unit="run"):
         yield run, _run_responses(plan, run, grid=grid, mask=mask)
 
 

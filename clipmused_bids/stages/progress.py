@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+EpochReport = Callable[[dict[str, Any]], None]
 SECONDS_BETWEEN_LINES = 60.0
 
 
@@ -39,3 +40,29 @@ def track(items: Sequence[Item], description: str, *, unit: str) -> Iterator[Ite
                 "%s: %d of %d %ss, about %.0f min left.", description, done, len(items), unit, left / 60
             )
             last = now
+
+
+def epoch_report(n_epochs: int) -> EpochReport:
+    """Return a function that logs an epoch's values: all of them in detail, once a minute how far one is.
+
+    Parameters
+    ----------
+    n_epochs : int
+        The most there can be.
+    """
+    last = time.monotonic()
+
+    def say(values: dict[str, Any]) -> None:
+        nonlocal last
+        logger.debug("%s", ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            score = f", validation mAP {values['val_map']:.3f}" if "val_map" in values else ""
+            logger.info("Training: epoch %s of at most %d%s.", _shown(values.get("epoch")), n_epochs, score)
+
+    return say
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

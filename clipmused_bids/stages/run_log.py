@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,10 @@ import tomli_w
 from clipmused_bids import __version__
 from clipmused_bids.config import Config, as_tables
 from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
+from clipmused_bids.dataset.documents import utf8
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.template_flow import template_home
-from clipmused_bids.errors import CannotCreateError, ClipMusedError
+from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.stages.portable import names_only, shorten
 
 PACKAGE = "clipmused_bids"
@@ -73,9 +73,9 @@ def run_log(
     """
     folder = tree.log_folder(uuid.uuid4().hex)
     make_folder(folder)
-    write_bytes(folder / "config.toml", tomli_w.dumps(_described(config, command_line)).encode())
+    write_bytes(folder / "config.toml", utf8(tomli_w.dumps(_described(config, command_line))))
     with writing(folder / "log.txt"):
-        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(PortableFormatter(_places(config)))
     logger = logging.getLogger(PACKAGE)
     logger.removeHandler(early)
@@ -91,23 +91,6 @@ def run_log(
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-def require_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be made or written to, before anything is computed.
-
-    Raises
-    ------
-    CannotCreateError
-        Names the folder that stands in the way.
-    """
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        why = "read-only or not yours" if existing.is_dir() else "a file, not a folder"
-        raise CannotCreateError(
-            f"{folder}: outputs cannot be written there ({existing} is {why}).",
-            hint="give another OUTPUT_DIR; in a container bind it without :ro",
-        )
 
 
 def _places(config: Config) -> list[Path]:

@@ -31,6 +31,7 @@ from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
+from clipmused_bids.stages.progress import epoch_report
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
@@ -100,14 +101,17 @@ def train_decoder(
     with ExitStack() as scratch:
         training = training_set(plan, tree, catalogue, split, members=members, method=method, maker=maker,
                                 scratch=scratch)  # fmt: skip
+        options = plan.hyperparameters.training
         logger.info(
-            "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels.",
+            "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
             whose, "training" if METHODS[method].deep else "fitting", method, training.train.n_trials,
             training.validation.n_trials, len(members), len(training.train.label_names),
+            f"; at most {options.max_epochs} epochs of {-(-training.train.n_trials // options.batch_size)} steps"
+            if METHODS[method].deep else "",
         )  # fmt: skip
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
-        history = fitted.fit(training.train, training.validation, report=_log_epoch)
+        history = fitted.fit(training.train, training.validation, report=epoch_report(options.max_epochs))
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
     tensors |= voxel_tensors(training.train)
@@ -124,6 +128,27 @@ def train_decoder(
         draw_training(folder, history, participant=participant)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
+
+
+def stored_decoder_serves(
+    tree: OutputTree,
+    *,
+    participant: str | None,
+    model_label: str,
+    request: Mapping[str, Any],
+    overwrite: bool,
+) -> bool:
+    """Whether the decoder that is asked for is stored already; nothing is changed.
+
+    Raises
+    ------
+    CannotCreateError
+        If a decoder of another configuration is in the way and ``overwrite`` is off.
+    """
+    folder = tree.model_folder(model_label)
+    if not overwrite:
+        _clear_the_way(folder, participant, request, overwrite=False)
+    return _is_done(folder, participant, request, overwrite=overwrite)
 
 
 def decoder_request(
@@ -241,11 +266,3 @@ def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
             "low": targets.low_source if targets is not None and targets.low is not None else "off",
         },
     }
-
-
-def _log_epoch(values: dict[str, Any]) -> None:
-    logger.debug("%s", ", ".join(f"{name} {_shown(value)}" for name, value in values.items()))
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

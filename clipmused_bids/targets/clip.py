@@ -83,10 +83,7 @@ def load_clip(
     ----------
     Radford et al. 2021, arXiv 2103.00020; open_clip, doi:10.5281/zenodo.5143773.
     """
-    if ":" not in model:  # names with a scheme may need a file or the network
-        _refuse_other_towers(model, name=model)
-    source = find_weights(model, weights=weights, offline=offline)
-    _refuse_other_towers(model, name=source.name)
+    source = find_tower(model, weights=weights, offline=offline)
     network, preprocess, tokenize = _create(source, device=device)
     n_patches, patch_width, embedding_width = _shape(network, preprocess, device=device)
     _log.info("CLIP %s: %d patches x %d, embedding %d", model, n_patches, patch_width, embedding_width)
@@ -101,6 +98,15 @@ def load_clip(
         patch_width=patch_width,
         embedding_width=embedding_width,
     )
+
+
+def find_tower(model: str, *, weights: str | None, offline: bool = True) -> WeightSource:
+    """Find the weights of a model whose image tower can serve; errors as for `load_clip`, nothing is loaded."""
+    if ":" not in model:  # names with a scheme may need a file or the network
+        _refuse_other_towers(model, name=model)
+    source = find_weights(model, weights=weights, offline=offline)
+    _refuse_other_towers(model, name=source.name)
+    return source
 
 
 def encode_images(

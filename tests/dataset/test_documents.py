@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmused_bids.dataset.documents import canonical_json, encode_tsv, number, plain, write_json, write_tsv
+from clipmused_bids.dataset.documents import (
+    canonical_json,
+    encode_tsv,
+    number,
+    plain,
+    utf8,
+    write_json,
+    write_tsv,
+)
 from clipmused_bids.errors import DataError
 
 
@@ -74,3 +83,11 @@ def test_marks_that_would_break_the_table_are_refused(text: str) -> None:
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="argument 2"):
         encode_tsv({"a": [1, 2], "b": [1]}, name="x")
+
+
+@pytest.mark.parametrize(
+    ("raw", "written"),
+    [(b"caf\xc3\xa9", "café"), (b"caf\xe9", "caf%E9"), (b"\xff\x80 x", "%FF%80 x"), (b"100%", "100%")],
+)
+def test_bytes_of_names_that_are_no_text(raw: bytes, written: str) -> None:
+    assert utf8(os.fsdecode(raw)).decode("utf-8") == written

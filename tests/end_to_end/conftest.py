@@ -41,6 +41,13 @@ class Done(NamedTuple):
 Command = Callable[..., Done]
 
 
+def bold_of(study: Path, participant: str, run: int) -> Path:
+    (found,) = study.glob(
+        f"derivatives/fmriprep/sub-{participant}/func/*run-{run:02d}_*desc-preproc_bold.nii.gz"
+    )
+    return found
+
+
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Raw dataset with its derivative; never written to by the tests."""

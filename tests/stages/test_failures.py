@@ -48,6 +48,39 @@ def test_what_concerns_everyone_stops_everyone(kind: type[Exception]) -> None:
     assert failures.exit_code is ExitCode.OK
 
 
+def test_the_first_may_end_the_run_and_is_named() -> None:
+    failures = Failures(stop_at_first=True)
+    with (
+        pytest.raises(DataError, match=r"^sub-02: broken\nhint: mend it$") as caught,
+        failures.of_participant("02"),
+    ):
+        raise DataError("broken", hint="mend it")
+    assert caught.value.exit_code is ExitCode.BAD_DATA
+    with pytest.raises(DataError, match=r"^sub-02 run-1: broken"), failures.of_participant("02"):
+        raise DataError("sub-02 run-1: broken")
+    assert failures.seen == []
+
+
+def test_the_hint_of_a_single_failure_is_in_the_table(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures()
+    for _ in range(2):
+        with failures.of_participant("02"):
+            raise MissingInputError("gone", hint="look")
+    caplog.clear()
+    failures.report()
+    assert [line.strip() for line in caplog.messages] == [
+        "1 participant(s) failed:",
+        "sub-02  exit 66  gone",
+        "hint: look",
+    ]
+    with failures.of_participant("03"):
+        raise DataError("bad")
+    caplog.clear()
+    failures.report()
+    assert "hint" not in caplog.text
+    assert [participant for participant, _ in failures.seen] == ["02", "02", "03"]
+
+
 def test_if_everyone_failed_the_first_error_is_raised() -> None:
     failures = Failures()
     for participant in ("01", "02"):

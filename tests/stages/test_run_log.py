@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tomllib
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import pytest
 
 from clipmused_bids.config import Config, InputOptions, Selection
 from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.stages.portable import clip_name, names_only, places_of, shorten, without_places
-from clipmused_bids.stages.run_log import early_lines, require_writable, run_log
+from clipmused_bids.stages.run_log import early_lines, run_log
 
 
 def test_a_run_leaves_its_configuration_and_log_without_places(tmp_path: Path) -> None:
@@ -119,17 +117,3 @@ def test_clip_weights_have_a_name_and_no_place() -> None:
         "demo",
         "local-dir:y",
     ]
-
-
-def test_an_output_folder_must_be_writable(tmp_path: Path) -> None:
-    require_writable(tmp_path / "not" / "yet")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CannotCreateError, match="a file, not a folder"):
-        require_writable(tmp_path / "file" / "out")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "fixed").mkdir(mode=0o555)
-    with pytest.raises(CannotCreateError, match="read-only or not yours"):
-        require_writable(tmp_path / "fixed" / "out")

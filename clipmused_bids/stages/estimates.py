@@ -1,0 +1,260 @@
+"""What a run will need: disk, memory and GPU memory, each with what the estimate is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.stages.decoder_size import DecoderSize
+from clipmused_bids.stages.evaluate import BASELINES
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.run_sizes import ParticipantSize, shared_voxels
+from clipmused_bids.stages.terminal import size_text
+from clipmused_bids.stages.training_set import standardization_unit
+from clipmused_bids.targets.features import choose_low
+from clipmused_bids.targets.shapes import ClipShape
+
+# Measured on one core of a server (AMD EPYC, 2020s) with series of 97,280 voxels and decoders of 297 trials of them.
+LIBRARIES_BYTES = 1.0e9  # torch, nilearn and scikit-learn, as loaded
+SERIES_COPIES = 3.5  # of a run inside its mask, in float32, while its responses are estimated
+TRIAL_COPIES = {"linear": 8.0, "deep": 12.0}  # of the trials that a ridge regression is fitted to
+CUDA_BYTES = 0.5e9  # what CUDA keeps for itself
+
+# Bytes of the text files beside the arrays, as they come out.
+ROW_OF_TRIALS, SIDECAR, ROW_OF_SPLIT, ROW_OF_STIMULI = 80, 2500, 115, 145
+ROW_OF_PREDICTIONS, PREDICTED_LABEL = 45, 14.5
+REPORTS = 60_000  # logs, model cards, figures, scores
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One line of the table.
+
+    Parameters
+    ----------
+    what : str
+    amount : float
+        Bytes or seconds.
+    basis : str
+        What it is made of.
+    """
+
+    what: str
+    amount: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do.
+
+    Parameters
+    ----------
+    plan : Plan
+    sizes : tuple of ParticipantSize
+        Participants whose headers could be read.
+    n_labels, n_pictures, n_sentences, n_stimuli : int
+        Labels that are decoded; files and sentences that CLIP reads; entries of the catalogue.
+    n_training : int or None
+        Training (and validation, where they are fitted to as well) trials of everyone; None without training.
+    clip : ClipShape or None
+        None where no CLIP model is loaded or its sizes are unknown.
+    decoder : DecoderSize or None
+        None unless a deep decoder is trained.
+    """
+
+    plan: Plan
+    sizes: tuple[ParticipantSize, ...]
+    n_labels: int
+    n_pictures: int
+    n_sentences: int
+    n_stimuli: int
+    n_training: int | None
+    clip: ClipShape | None
+    decoder: DecoderSize | None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods that are fitted or decode: the one asked for, and the baselines of an evaluation."""
+        config = self.plan.config
+        if not {"train", "decode", "evaluate"} & set(config.actions):
+            return ()
+        baselines = BASELINES if config.level == "group" and "evaluate" in config.actions else ()
+        return (config.method, *(name for name in baselines if name != config.method))
+
+    @property
+    def n_low(self) -> int:
+        """Numbers of the low level that are stored for each picture."""
+        if self.clip is None:
+            return 0
+        options, flat = self.plan.hyperparameters.targets, self.clip.n_patches * self.clip.patch_width
+        kind = choose_low(self.n_pictures, n_features=flat, wanted=options.low)
+        return {"flat": flat, "mean": self.clip.patch_width, "projection": options.projection_width}[kind]
+
+
+def disk(work: Work) -> tuple[Estimate, ...]:
+    """Bytes that OUT will hold of this run; what is stored already is in it."""
+    lines = [_responses(work)]
+    if work.plan.config.write_betas:
+        values = sum(4.0 * size.n_trials * size.n_voxels for size in work.sizes)
+        lines.append(
+            Estimate("responses as NIfTI", values, "one volume a trial, zeros outside the mask packed")
+        )
+    if work.clip is not None:
+        per_picture = 2 * work.n_low + 4 * work.clip.embedding_width + 300
+        per_sentence = 4 * work.clip.embedding_width + 300
+        lines.append(
+            Estimate(
+                "CLIP features",
+                work.n_pictures * per_picture + work.n_sentences * per_sentence,
+                f"{work.n_pictures:,} pictures x {work.n_low:,} numbers in float16; {work.n_sentences:,} sentences",
+            )
+        )
+    models = sum(_model_bytes(work, name) for name in work.methods if "train" in work.plan.config.actions)
+    models += sum(_model_bytes(work, name) for name in work.methods[1:] if work.n_training is None)
+    if models:
+        lines.append(Estimate("decoders", models, ", ".join(work.methods)))
+    rows = sum(size.n_trials for size in work.sizes)
+    runs = sum(len(size.runs) for size in work.sizes)
+    text: float = REPORTS + ROW_OF_STIMULI * work.n_stimuli
+    text += ROW_OF_SPLIT * rows if "train" in work.plan.config.actions else 0
+    per_row = ROW_OF_PREDICTIONS + PREDICTED_LABEL * work.n_labels
+    text += len(work.methods) * (per_row * rows + (SIDECAR + 1200) * runs)
+    lines.append(Estimate("tables and reports", text, f"{rows:,} trials in {runs:,} runs"))
+    return tuple(lines)
+
+
+def memory(work: Work) -> tuple[Estimate, ...]:
+    """Peak bytes of main memory of each stage; the largest counts."""
+    lines = []
+    series = max(_series_bytes(work), default=0.0)
+    limit = work.plan.config.memory
+    if series:
+        held = SERIES_COPIES * series
+        basis = f"the largest run inside its mask is {size_text(series)} in float32"
+        if limit is not None and held > limit:
+            basis = f"--mem; without it {size_text(LIBRARIES_BYTES + held)}"
+            held = float(limit)
+        lines.append(Estimate("responses", LIBRARIES_BYTES + held, basis))
+    if work.clip is not None:
+        batch = work.plan.hyperparameters.targets.batch_size
+        lines.append(
+            Estimate("CLIP features", LIBRARIES_BYTES + _clip_bytes(work.clip, batch), f"batches of {batch}")
+        )
+    trials = [_fitting_bytes(work, name) for name in work.methods]
+    if work.n_training is not None and trials:
+        held = max(trials)
+        basis = f"{work.n_training:,} trials; the largest fit is {work.methods[trials.index(held)]}"
+        lines.append(Estimate("training", LIBRARIES_BYTES + held, basis))
+    return tuple(lines)
+
+
+def gpu_memory(work: Work) -> tuple[Estimate, ...]:
+    """Peak bytes of GPU memory of each stage that can use one."""
+    lines = []
+    if work.clip is not None:
+        batch = work.plan.hyperparameters.targets.batch_size
+        held = CUDA_BYTES + _clip_bytes(work.clip, batch)
+        lines.append(
+            Estimate(
+                "CLIP features", held, f"{work.clip.n_parameters / 1e6:.0f} M parameters, batches of {batch}"
+            )
+        )
+    if work.decoder is not None:
+        options = work.plan.hyperparameters.training
+        batch = 4 * options.batch_size * (max(size.n_voxels for size in work.sizes) + 2 * work.n_low)
+        # Half as wide in mixed precision.
+        kept = work.decoder.activation_bytes / (1 if options.precision == "32-true" else 2)
+        lines.append(
+            Estimate(
+                "training",
+                CUDA_BYTES + work.decoder.state_bytes + kept + batch,
+                f"{work.decoder.n_parameters / 1e6:.2g} M parameters with gradients and moments "
+                f"{size_text(work.decoder.state_bytes)}, activations {size_text(kept)}",
+            )
+        )
+    return tuple(lines)
+
+
+def _responses(work: Work) -> Estimate:
+    plan = work.plan
+    values, total = 2 if plan.hyperparameters.responses.storage == "float16" else 4, 0.0
+    for size in work.sizes:
+        n_runs = len(size.runs)
+        total += size.n_trials * (values * size.n_voxels + ROW_OF_TRIALS)
+        total += n_runs * (size.n_voxels * (9 if values == 4 else 13) + SIDECAR)
+    n_trials = sum(size.n_trials for size in work.sizes)
+    largest = max((size.n_voxels for size in work.sizes), default=0)
+    computed = any(size.mask == "computed" for size in work.sizes)
+    bound = "; no mask file, so this is the whole grid, an upper bound" if computed else ""
+    return Estimate(
+        "responses", total, f"{n_trials:,} trials x up to {largest:,} voxels x {values} bytes{bound}"
+    )
+
+
+def _model_bytes(work: Work, method: str) -> float:
+    """Weights, and voxels with their standardisation by unit."""
+    one_each, deep = METHODS[method].per_participant, METHODS[method].deep
+    common = work.plan.common_space and not one_each
+    n_voxels = (
+        [len(shared_voxels(work.sizes))] * len(work.sizes) if common else [s.n_voxels for s in work.sizes]
+    )
+    total = 0.0
+    for size, n in zip(work.sizes, n_voxels, strict=True):
+        total += 8.0 * n * _n_units(work.plan, size)
+        total += 0 if common else 16 * n
+        total += 8.0 * n * work.n_labels if one_each and method != "prevalence" else 0
+    total += 16 * n_voxels[0] if common else 0
+    if method == "ridge-pooled":
+        total += 8.0 * work.n_labels * (n_voxels[0] if common else sum(n_voxels))
+    if deep and work.decoder is not None:
+        total += 4 * work.decoder.n_parameters * work.plan.hyperparameters.training.n_seeds
+    return total + 15_000
+
+
+def _n_units(plan: Plan, size: ParticipantSize) -> int:
+    unit = standardization_unit(plan)
+    if unit == "run":
+        return len(size.runs)
+    return len({one.run.session for one in size.runs}) if unit == "session" else int(unit == "participant")
+
+
+def _series_bytes(work: Work) -> list[float]:
+    return [
+        4.0 * size.header.n_scans * one.n_voxels
+        for one in work.sizes
+        for size in one.runs
+        if size.header is not None and not size.stored
+    ]
+
+
+def _clip_bytes(clip: ClipShape, batch: int) -> float:
+    # A block holds about ten vectors for each token of a batch at once; without gradients one block at a time.
+    return 4.0 * (clip.n_parameters + 10 * batch * clip.n_patches * clip.patch_width)
+
+
+def _fitting_bytes(work: Work, method: str) -> float:
+    """Bytes that the fit of one method holds besides the libraries."""
+    trials = 4.0 * rows_of_fit(work, method) * max((size.n_voxels for size in work.sizes), default=0)
+    if not METHODS[method].deep or work.decoder is None:
+        return TRIAL_COPIES["linear"] * trials
+    network = float(work.decoder.state_bytes + work.decoder.activation_bytes)
+    model = work.plan.hyperparameters.model
+    if model.readout == "ridge" or model.alignment != "random":
+        return network + TRIAL_COPIES["deep"] * trials
+    return network + trials
+
+
+def rows_of_fit(work: Work, method: str) -> int:
+    """Trials of the largest fit of one method."""
+    rows = work.n_training or 0
+    if not METHODS[method].per_participant or not work.sizes:
+        return rows
+    n_trials = [size.n_trials for size in work.sizes]
+    return rows * max(n_trials) // max(sum(n_trials), 1)
+
+
+def total(lines: Sequence[Estimate]) -> float:
+    """Sum of the amounts."""
+    return sum(line.amount for line in lines)

@@ -1,0 +1,136 @@
+"""How large the data of a plan are, by headers and masks; no image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipmused_bids.dataset.headers import SeriesHeader, read_series_header
+from clipmused_bids.dataset.images import check_grid, image_path
+from clipmused_bids.dataset.masks import mask_of_files, mask_paths
+from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.errors import DataError
+from clipmused_bids.records import Grid, IntArray, Run
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.prepare import responses_are_stored
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """One run that has trials.
+
+    Parameters
+    ----------
+    run : Run
+    n_trials : int
+    header : SeriesHeader or None
+        None where the image is no NIfTI file.
+    stored : bool
+        Whether its responses are in the output folder already.
+    """
+
+    run: Run
+    n_trials: int
+    header: SeriesHeader | None
+    stored: bool
+
+
+@dataclass(frozen=True)
+class ParticipantSize:
+    """One participant.
+
+    Parameters
+    ----------
+    participant : str
+    runs : tuple of RunSize
+    grid : Grid or None
+        None where no header could tell.
+    voxels : ndarray of int, shape (n_voxels,)
+        C-order flat index of the voxels in the first mask, or of the whole grid where no mask lies in a file.
+    mask : {"--mask", "derivative", "computed"}
+    """
+
+    participant: str
+    runs: tuple[RunSize, ...]
+    grid: Grid | None
+    voxels: IntArray
+    mask: str
+
+    @property
+    def n_trials(self) -> int:
+        """Trials over all runs."""
+        return sum(size.n_trials for size in self.runs)
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels; an upper bound, since masks of further runs can only take some away."""
+        return len(self.voxels)
+
+    @property
+    def n_stored(self) -> int:
+        """Runs whose responses are stored."""
+        return sum(size.stored for size in self.runs)
+
+
+def participant_size(plan: Plan, tree: OutputTree, participant: str) -> ParticipantSize:
+    """Read headers and one mask of a participant, and look at what is stored.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        If a header or the mask cannot be used, or they are on different grids.
+    CannotCreateError
+        If responses of another configuration are stored and ``overwrite`` is off.
+    """
+    runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
+    headers = [_header(run) for run in runs]
+    grid = next((header.grid for header in headers if header is not None), None)
+    files = mask_paths(runs, plan.config.inputs.mask)
+    if files:
+        grid, inside = mask_of_files(files[:1])
+        voxels = np.flatnonzero(inside)
+    else:
+        voxels = np.arange(0 if grid is None else int(np.prod(grid.shape)))
+    for run, header in zip(runs, headers, strict=True):
+        if header is not None and grid is not None:
+            other = files[0].name if files else "the other runs"
+            check_grid(header.grid, grid, path=image_path(run), other=other)
+    return ParticipantSize(
+        participant=participant,
+        runs=tuple(
+            RunSize(run, plan.trials[run.key].n_trials, header, responses_are_stored(plan, tree, run))
+            for run, header in zip(runs, headers, strict=True)
+        ),
+        grid=grid,
+        voxels=voxels,
+        mask="--mask" if plan.config.inputs.mask else "derivative" if files else "computed",
+    )
+
+
+def shared_voxels(sizes: Sequence[ParticipantSize]) -> IntArray:
+    """Voxels in the masks of all participants of a common space.
+
+    Raises
+    ------
+    DataError
+        If their grids differ, or no voxel is in all masks.
+    """
+    first, shared = sizes[0], sizes[0].voxels
+    for size in sizes[1:]:
+        if size.grid is not None and first.grid is not None and not size.grid.agrees_with(first.grid):
+            raise DataError(
+                f"sub-{first.participant} and sub-{size.participant}: grids differ in a common space "
+                f"({first.grid.shape} and {size.grid.shape}, or their affines).",
+                hint="choose one resolution with --space, or --native-space for a map of each participant",
+            )
+        shared = np.intersect1d(shared, size.voxels, assume_unique=True)
+    if len(shared) == 0:
+        raise DataError("no voxel lies in the masks of all participants.", hint="give one with --mask")
+    return shared
+
+
+def _header(run: Run) -> SeriesHeader | None:
+    path = image_path(run)
+    return read_series_header(path) if path.name.endswith((".nii", ".nii.gz")) else None
