@@ -313,5 +313,7 @@ def _data_request(
     if person.participant in model.config["grids"]:
         request["grids"] = {**model.config["grids"], person.participant: grid_fields(person.grid)}
     if label_names:
-        request["label_names"] = list(label_names)
+        # Labels too rare in the training data were left out of the decoder, not of the tables.
+        left_out = set(model.config["labels_left_out"])
+        request["label_names"] = [name for name in label_names if name not in left_out]
     return request

@@ -117,7 +117,7 @@ def train_decoder(
     tensors |= voxel_tensors(training.train)
     config = {
         **request,
-        **_fitted_config(training, plan),
+        **_fitted_config(training, plan, catalogue),
         "decoder": fitted.config(),
         "parameters": fitted.summary(),
         "best_epoch": history.best_epoch,
@@ -234,11 +234,12 @@ def _is_done(folder: Path, participant: str | None, request: Mapping[str, Any], 
     return True
 
 
-def _fitted_config(training: TrainingSet, plan: Plan) -> dict[str, Any]:
+def _fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
     data = training.train
     targets = data.targets
     return {
         "label_names": list(data.label_names),
+        "labels_left_out": [name for name in catalogue.stimuli.label_names if name not in data.label_names],
         "single_label": data.single_label,
         "n_training_trials": data.n_trials,
         "n_validation_trials": training.validation.n_trials,

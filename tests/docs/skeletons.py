@@ -331,3 +331,28 @@ def nsd(root: Path) -> None:
                 noise = 300 * data.generator.standard_normal((60, *shape[::-1]))
                 stream["betas"] = noise.astype(np.int16)
         data.table(f"nsd/nsddata/ppdata/{person}/behav/responses.tsv", columns)
+
+
+def hcp7t(root: Path) -> None:
+    """One person and the four films at their full length, on a grid of a thousand voxels; the films' files are absent."""
+    data = Skeleton(root, repetition_time=1.0)
+    names = ["dog.n.01", "person.n.01", "car.n.01", "rare.n.01"]
+    (root / "movies").mkdir()
+    films = {"MOVIE1_CC1": 921, "MOVIE2_HO1": 918, "MOVIE3_CC2": 915, "MOVIE4_HO2": 901}
+    with h5py.File(root / "WordNetFeatures.hdf5", "w") as stream:
+        stream["synsets"] = np.array(names, dtype="S12")[:, None]
+        for film, seconds in films.items():
+            # Labels last some seconds, as they do in films; the last one occurs in 3 % of them.
+            drawn = data.generator.random((seconds // 5 + 1, 4)) < [0.4, 0.6, 0.3, 0.03]
+            stream[film] = np.repeat(drawn, 5, axis=0)[:seconds].astype(float)
+    runs = ["MOVIE1_7T_AP", "MOVIE2_7T_PA", "MOVIE3_7T_PA", "MOVIE4_7T_AP"]
+    for name, seconds in zip(runs, films.values(), strict=True):
+        folder = root / f"hcp/100610/MNINonLinear/Results/tfMRI_{name}"
+        folder.mkdir(parents=True)
+        values = 1000 + 10 * data.generator.standard_normal((6, 7, 8, seconds), dtype=np.float32)
+        image = nib.Nifti1Image(values, np.diag([1.6, 1.6, 1.6, 1.0]))
+        image.header.set_zooms((1.6, 1.6, 1.6, 1.0))
+        image.header.set_xyzt_units("mm", "sec")
+        nib.save(image, folder / f"tfMRI_{name}.nii.gz")
+        mask = nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), image.affine)
+        nib.save(mask, folder / "brainmask_fs.1.60.nii.gz")
