@@ -48,12 +48,12 @@ def command(**arguments: Any) -> None:
         verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"], silent=reports
     )
     if config.check:
-        from clipmused_bids.stages.check import check
+        from clipmused_bids.preflight.check import check
 
         raise SystemExit(int(check(config)))
     _require_folder(config.bids_dir)
     if config.dry_run:
-        from clipmused_bids.stages.dry_run import dry_run
+        from clipmused_bids.preflight.dry_run import dry_run
 
         raise SystemExit(int(dry_run(config)))
     from clipmused_bids.stages.invocation import run

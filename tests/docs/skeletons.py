@@ -334,7 +334,7 @@ def nsd(root: Path) -> None:
 
 
 def hcp7t(root: Path) -> None:
-    """One person and the four films at their full length, on a grid of a thousand voxels; the films' files are absent."""
+    """One person and the four films at their full length, on a small grid; the films' files are absent."""
     data = Skeleton(root, repetition_time=1.0)
     names = ["dog.n.01", "person.n.01", "car.n.01", "rare.n.01"]
     (root / "movies").mkdir()

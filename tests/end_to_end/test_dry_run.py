@@ -50,12 +50,13 @@ def report(study: Path, quick: Path, command: Command, tmp_path_factory: pytest.
         r"task scenes, common space MNI152NLin2009cAsym",
         r"^sub-01 +3 +96 +\d+ +\d+x\d+x\d+ +1660 +derivative +3 of 3 +0 of 3$",
         r"^sub-02 +3 +96 +\d+ +\d+x\d+x\d+ +1520 +derivative",
-        r"^Events      192 rows: 192 in 192 trials; modelled besides: nothing; left out: nothing$",
-        r"columns \(6 file\(s\)\): onset, duration, trial_type, stim_file, stim_id",
+        r"^Events      columns \(6 file\(s\)\): onset, duration, trial_type, stim_file, stim_id",
         r"responses: lss \(trials are events \(median duration 2 s, below 10 s\)\); standardised by run",
-        r"^Stimuli     124 different ones, named column stim_file$",
-        r"pictures: 124 found, 0 missing",
-        r"captions: 124 of 124",
+        r"^Coverage    Events of 6 run\(s\), 2 participant\(s\):$",
+        r"^ +trials +192, made of 192 rows$",
+        r"^ +stimuli +124, named in column stim_file$",
+        r"^ +pictures found +124$",
+        r"^Captions    124 of 124 stimuli have some$",
         r"^Labels      12 from stimuli/stimuli.tsv, several for each stimulus; 192 of 192 trials are labelled",
         r"^Guidance    high level: pictures and captions; low level: pictures$",
         r"^Split       rule repeats; regime: unseen stimuli$",
@@ -114,7 +115,9 @@ def test_no_image_no_picture_and_no_weights_are_read(
     for path in (own_study / "stimuli").rglob("*.png"):
         path.write_bytes(b"no picture")
     with monkeypatch.context() as patched:
-        patched.setattr(catalogue_stage, "content_hash", lambda path: pytest.fail(f"{path} was hashed"))
+        patched.setattr(
+            catalogue_stage, "content_keys", lambda pictures: pytest.fail(f"{len(pictures)} were read")
+        )
         opened = watched(patched)
         done = command(
             own_study, tmp_path / "out", "group", "--dry-run", "--clip-model", "demo", "--device", "cpu"

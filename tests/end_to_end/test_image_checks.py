@@ -17,6 +17,7 @@ import pytest
 
 from clipmused_bids.dataset.response_files import read_responses
 from clipmused_bids.dataset.scratch import ScratchSeries
+from clipmused_bids.responses.projection import VOXEL_BLOCK
 from clipmused_bids.stages import prepare as prepare_stage
 from tests.end_to_end.conftest import Command, Done
 
@@ -306,11 +307,11 @@ def test_with_little_memory_the_series_is_in_a_scratch_file_and_the_responses_ar
     assert done.returncode == 0, done.stderr
     assert "the series (0 MB) is kept in a scratch file" in done.stderr
     assert seen[0][0] is ScratchSeries
-    assert 1000 < seen[0][1] < 8192
+    assert 1000 < seen[0][1] < VOXEL_BLOCK
     assert not list((tmp_path / "work").iterdir())
     np.testing.assert_array_equal(stored(tmp_path).decoded(), expected)
     assert prepare().returncode == 0
-    assert seen[1] == (np.ndarray, 8192)
+    assert seen[1] == (np.ndarray, VOXEL_BLOCK)
 
 
 @pytest.mark.slow

@@ -228,14 +228,14 @@ def test_the_auditor_finds_samples_too_close(study: World) -> None:
     plan = replace(plan, config=replace(plan.config, actions=("train",)))
     catalogue = make_catalogue(plan)
     good = choose_split(plan, catalogue, study.tree)
-    assert invocation._split(plan, catalogue, study.tree) == good
+    assert invocation.settle_split(plan, catalogue, study.tree) == good
     bad = replace(good, set_name=tuple(np.resize(["train", "val", "test"], len(good.set_name)).tolist()))
     rows = zip(bad.run_key, bad.stimulus_id, bad.set_name, strict=True)
     file = study.folder / "bad.tsv"
     file.write_text("run\tstimulus_id\tset\n" + "".join("\t".join(row) + "\n" for row in rows))
     plan = replace(plan, config=replace(plan.config, split=str(file)))
     with pytest.raises(DataError, match="of one run in different sets are closer than 15 s"):
-        invocation._split(plan, catalogue, study.tree)
+        invocation.settle_split(plan, catalogue, study.tree)
 
 
 def test_rare_labels_that_are_not_decoded_do_not_forbid_a_split(study: World) -> None:

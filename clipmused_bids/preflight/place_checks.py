@@ -19,7 +19,7 @@ from clipmused_bids.errors import (
     ExitCode,
     MissingInputError,
 )
-from clipmused_bids.stages.check import Check, failed
+from clipmused_bids.preflight.check import Check, failed
 from clipmused_bids.stages.places import nearest_folder, require_own_place
 from clipmused_bids.stages.terminal import size_text
 

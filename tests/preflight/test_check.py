@@ -8,17 +8,17 @@ import pytest
 
 from clipmused_bids.config import Config, InputOptions
 from clipmused_bids.errors import DataError, ExitCode
-from clipmused_bids.stages import place_checks
-from clipmused_bids.stages.check import Check, check, failed, report
-from clipmused_bids.stages.machine_checks import (
+from clipmused_bids.preflight import place_checks
+from clipmused_bids.preflight.check import Check, check, failed, report
+from clipmused_bids.preflight.machine_checks import (
     core_check,
     home_check,
     library_check,
     memory_limit,
     usable_cores,
 )
-from clipmused_bids.stages.model_checks import model_checks, template_check
-from clipmused_bids.stages.place_checks import dataset_check, input_checks, output_checks
+from clipmused_bids.preflight.model_checks import model_checks, template_check
+from clipmused_bids.preflight.place_checks import dataset_check, input_checks, output_checks
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from clipmused_bids.config import Config
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.methods.registry import METHODS
-from clipmused_bids.stages.check import Check, failed
+from clipmused_bids.preflight.check import Check, failed
 
 
 def model_checks(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipmused_bids.methods.registry import METHODS
-from clipmused_bids.stages.estimates import Estimate, Work, rows_of_fit
+from clipmused_bids.preflight.estimates import Estimate, Work, rows_of_fit
 from clipmused_bids.stages.rates import (
     CPU_FLOPS,
     SECONDS_PER_GB,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipmused_bids.config import ModelOptions
+from clipmused_bids.preflight.run_sizes import ParticipantSize, shared_voxels
 from clipmused_bids.records import IntArray, ResponseTable, TrialData, VoxelSpace
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.run_sizes import ParticipantSize, shared_voxels
 
 # Regions of the atlas that most people take (Schaefer et al. 2018); an atlas itself is not read here.
 ATLAS_REGIONS = 400

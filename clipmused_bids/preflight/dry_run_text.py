@@ -13,16 +13,16 @@ from clipmused_bids import __version__
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.evaluation.splits import count_sets
 from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.preflight.durations import seconds
+from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
+from clipmused_bids.preflight.findings import Findings
+from clipmused_bids.preflight.run_sizes import ParticipantSize
 from clipmused_bids.responses.estimate import choose_kind
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.coverage import coverage_table
-from clipmused_bids.stages.durations import seconds
-from clipmused_bids.stages.estimates import Estimate, Work, disk, gpu_memory, memory, total
-from clipmused_bids.stages.findings import Findings
 from clipmused_bids.stages.invocation import stimuli_of
 from clipmused_bids.stages.places import nearest_folder
 from clipmused_bids.stages.plan import SMALL_PRESET_TRIALS, Plan
-from clipmused_bids.stages.run_sizes import ParticipantSize
 from clipmused_bids.stages.splitting import sets_of_runs
 from clipmused_bids.stages.terminal import WIDTH, aligned, item, section, size_text, time_text
 from clipmused_bids.stages.training_set import standardization_unit

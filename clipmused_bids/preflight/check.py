@@ -59,9 +59,9 @@ def check(config: Config) -> ExitCode:
 
 def all_checks(config: Config) -> Iterator[Check]:
     """Look at the dataset, the places, the machine and the models, in this order."""
-    from clipmused_bids.stages.machine_checks import device_check, machine_checks
-    from clipmused_bids.stages.model_checks import model_checks
-    from clipmused_bids.stages.place_checks import dataset_check, input_checks, output_checks
+    from clipmused_bids.preflight.machine_checks import device_check, machine_checks
+    from clipmused_bids.preflight.model_checks import model_checks
+    from clipmused_bids.preflight.place_checks import dataset_check, input_checks, output_checks
 
     yield dataset_check(config.bids_dir)
     yield from input_checks(config)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from clipmused_bids.config import Config
 from clipmused_bids.errors import ClipMusedError, ExitCode
+from clipmused_bids.preflight.estimates import Work
+from clipmused_bids.preflight.run_sizes import ParticipantSize
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.estimates import Work
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.run_sizes import ParticipantSize
 from clipmused_bids.targets.shapes import ClipShape
 
 

@@ -10,13 +10,12 @@ import pytest
 from clipmused_bids.config import InputOptions
 from clipmused_bids.dataset.headers import SeriesHeader
 from clipmused_bids.errors import DataError
-from clipmused_bids.stages import durations
-from clipmused_bids.stages.decoder_size import ATLAS_REGIONS, decoder_size
-from clipmused_bids.stages.durations import seconds
-from clipmused_bids.stages.estimates import Estimate, Work, disk, gpu_memory, memory, total
+from clipmused_bids.preflight.decoder_size import ATLAS_REGIONS, decoder_size
+from clipmused_bids.preflight.durations import seconds
+from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
+from clipmused_bids.preflight.run_sizes import ParticipantSize, RunSize, shared_voxels
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.rates import usable_cores
-from clipmused_bids.stages.run_sizes import ParticipantSize, RunSize, shared_voxels
 from clipmused_bids.targets.shapes import ClipShape
 from tests.stages.conftest import GRID, World, make_run
 
@@ -111,7 +110,7 @@ def test_time_of_what_is_not_stored(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 def test_cores_are_those_the_libraries_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durations.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(rates.os, "sched_getaffinity", lambda _: set(range(8)))
     for threads, cores in (("", 8), ("2", 2), ("64", 8), ("0", 8)):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         assert usable_cores() == cores

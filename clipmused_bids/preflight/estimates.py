@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmused_bids.methods.registry import METHODS
-from clipmused_bids.stages.decoder_size import DecoderSize
+from clipmused_bids.preflight.decoder_size import DecoderSize
+from clipmused_bids.preflight.run_sizes import ParticipantSize, shared_voxels
 from clipmused_bids.stages.evaluate import BASELINES
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.run_sizes import ParticipantSize, shared_voxels
 from clipmused_bids.stages.terminal import size_text
 from clipmused_bids.stages.training_set import standardization_unit
 from clipmused_bids.targets.features import choose_low

@@ -10,7 +10,7 @@ from typing import Literal
 
 from clipmused_bids.dataset.description import container_of
 from clipmused_bids.errors import ClipMusedError, ExitCode
-from clipmused_bids.stages.check import Check, failed
+from clipmused_bids.preflight.check import Check, failed
 from clipmused_bids.stages.terminal import size_text
 
 LITTLE_MEMORY = 4e9

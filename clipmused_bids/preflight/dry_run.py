@@ -13,15 +13,16 @@ from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.dataset.weights import config_path, stored_participants
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.preflight.decoder_size import DecoderSize, decoder_size
+from clipmused_bids.preflight.dry_run_text import report
+from clipmused_bids.preflight.estimates import Work
+from clipmused_bids.preflight.findings import ClipFound, Findings, Problems
+from clipmused_bids.preflight.run_sizes import ParticipantSize, participant_size
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import sentences_of
 from clipmused_bids.stages.decode import config_of_decoder, decoder_of
-from clipmused_bids.stages.decoder_size import DecoderSize, decoder_size
-from clipmused_bids.stages.dry_run_text import report
-from clipmused_bids.stages.estimates import Work
 from clipmused_bids.stages.failures import Failures
-from clipmused_bids.stages.findings import ClipFound, Findings, Problems
 from clipmused_bids.stages.invocation import (
     choose_device,
     chosen_actions,
@@ -35,7 +36,6 @@ from clipmused_bids.stages.invocation import (
 from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.run_log import early_lines
-from clipmused_bids.stages.run_sizes import ParticipantSize, participant_size
 from clipmused_bids.stages.splitting import sets_of_runs
 from clipmused_bids.stages.terminal import show
 from clipmused_bids.stages.train import decoder_request, stored_decoder_serves
