@@ -14,6 +14,7 @@ from clipmused_bids.preflight.decoder_size import ATLAS_REGIONS, decoder_size
 from clipmused_bids.preflight.durations import seconds
 from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
 from clipmused_bids.preflight.run_sizes import ParticipantSize, RunSize, shared_voxels
+from clipmused_bids.stages import rates
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.rates import usable_cores
 from clipmused_bids.targets.shapes import ClipShape
