@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from clipmused_bids.stages import catalogue as catalogue_stage
 from tests.end_to_end.conftest import Command, bold_of
 
+DATA = os.environ.get("CLIPMUSED_TEST_DATA")
 RIDGE = ("--method", "ridge", "--device", "cpu")
 
 
@@ -207,3 +209,34 @@ def test_a_participant_that_the_decoder_does_not_know(
     done = command(own_study, trained, "participant", "--decode", "--dry-run")
     assert done.returncode == 66
     assert "sub-03: no decoder clipmused for this participant; it knows sub-01, sub-02" in done.stderr
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(DATA is None, reason="CLIPMUSED_TEST_DATA is not set")
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "haxby1",
+            [
+                "sub-1 +12 +96 +1452 +40x20x1 +530 +derivative",
+                "standardised by run",
+                "train 80, val 8, test 8",
+            ],
+        ),
+        ("raider5", ["sub-05 +8 +56 +56 +10x10x10 +<=1000 +computed", "betas", "train 210, val 35, test 35"]),
+    ],
+)
+def test_real_datasets(command: Command, tmp_path: Path, name: str, lines: list[str]) -> None:
+    """Disk to a fifth of what the run takes; the split is the run's, since no contents decide."""
+    study = Path(str(DATA)) / name
+    before = seen(study)
+    done = command(study, tmp_path / "out", "group", "--dry-run", *RIDGE)
+    assert done.returncode == 0, done.stderr
+    for line in lines:
+        assert re.search(line, done.stderr), done.stderr
+    run = command(study, tmp_path / "out", "group", *RIDGE)
+    assert run.returncode == 0, run.stderr
+    assert lines[-1].split(", ")[0] in run.stderr
+    assert in_bytes(done.stderr, "disk") == pytest.approx(of_tree(tmp_path / "out"), rel=0.2)
+    assert seen(study) == before

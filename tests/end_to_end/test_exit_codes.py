@@ -206,6 +206,31 @@ def test_nothing_is_wrong(study: Path, command: Command, tmp_path: Path) -> None
     assert "hint:" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 0, "nothing is in the way of a run"),
+        (("--labels", "/no/such/labels.tsv"), 66, "/no/such/labels.tsv"),
+        (("-w", "/dev/null/scratch"), 73, "/dev/null is a file"),
+        (("--resample", "NoTemplate:res-2"), 66, "tpl-NoTemplate"),
+    ],
+)
+def test_the_doctor_ends_with_the_code_of_a_run(
+    study: Path, command: Command, tmp_path: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    done = command(study, tmp_path / "out", "group", "--check", *RIDGE, *words)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert ("FAIL" in done.stderr) is (code != 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_doctor_needs_no_dataset(command: Command, tmp_path: Path) -> None:
+    done = command(tmp_path / "bids", tmp_path / "out", "group", "--check", *RIDGE)
+    assert done.returncode == 66
+    check_message(done.stderr, "no such folder")
+
+
 def test_an_error_nobody_expected(study: Path, command: Command, tmp_path: Path) -> None:
     with mock.patch.object(invocation, "make_plan", side_effect=ZeroDivisionError("of a bug")):
         done = command(study, tmp_path / "out", "group", *RIDGE)
