@@ -172,6 +172,7 @@ def memory(noise, bold, trials, confounds):
 def report(args, rows, memories) -> None:
     setting = {name: value for name, value in vars(args).items() if name != "json"}
     setting |= {"cores": os.cpu_count(), "nilearn": nilearn.__version__, "numpy": np.__version__}
+    setting |= {"threads": os.environ.get("OMP_NUM_THREADS", "all"), "load": round(os.getloadavg()[0], 1)}
     setting["openblas_variables"] = sorted(name for name in os.environ if name.startswith("OPENBLAS_"))
     print(", ".join(f"{name} {value}" for name, value in setting.items()))
     columns = {
