@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from clipmused_bids.dataset.smoothing import smooth_volumes
 from clipmused_bids.dataset.voxel_checks import VoxelChecks
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import BoolArray, Grid, Run, Series
-
-logger = logging.getLogger(__name__)
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
