@@ -1,0 +1,192 @@
+"""Responses, where their voxels lie, and all of it as what a method sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmused_bids.records.arrays import BoolArray, FloatArray, IntArray
+from clipmused_bids.records.runs import Grid
+from clipmused_bids.records.stimuli import Targets
+
+
+@dataclass(frozen=True)
+class RunResponses:
+    """One response per trial of one run, before standardisation.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_trials, n_voxels), float32
+        Unit named by ``unit``. Voxels of the participant's mask in C order of the grid.
+    valid : ndarray of bool, shape (n_voxels,)
+        False where a voxel has no usable signal in this run (constant, NaN); its values are 0.
+    kept : ndarray of int, shape (n_trials,)
+        Position of each response in the run's ``Trials``.
+    kind : {"lss", "lsa", "window", "betas"}
+    unit : str
+        ``percent signal change`` or the unit of the betas.
+    dropped : mapping of str to int
+        Trials left out, by reason (beyond the run, censored).
+    """
+
+    values: FloatArray
+    valid: BoolArray
+    kept: IntArray
+    kind: Literal["lss", "lsa", "window", "betas"]
+    unit: str
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class VoxelSpace:
+    """Where the columns of a participant's responses lie.
+
+    Parameters
+    ----------
+    grid : Grid
+    voxels : ndarray of int, shape (n_voxels,)
+        C-order flat index of each voxel in the grid.
+    region : ndarray of int, shape (n_voxels,)
+        Index into ``region_names``; -1 for a voxel outside all regions.
+    region_names : tuple of str
+    """
+
+    grid: Grid
+    voxels: IntArray
+    region: IntArray
+    region_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResponseTable:
+    """Rows of one participant over all runs, standardised when read; the blocks may be memory maps.
+
+    Parameters
+    ----------
+    blocks : tuple of ndarray, block b of shape (n_trials_b, n_file_voxels_b)
+        Responses of one run each, as stored.
+    columns : tuple of ndarray of int, each of shape (n_voxels,)
+        Which columns of a block are the participant's voxels, in the order of ``VoxelSpace.voxels``.
+    mean, sd : tuple of ndarray, each of shape (n_voxels,)
+        Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted. Minimum and range
+        where responses are scaled from 0 to 1.
+    """
+
+    blocks: tuple[FloatArray, ...]
+    columns: tuple[IntArray, ...]
+    mean: tuple[FloatArray, ...]
+    sd: tuple[FloatArray, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Trials over all blocks."""
+        return sum(len(block) for block in self.blocks)
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels of the participant."""
+        return len(self.columns[0]) if self.columns else 0
+
+    def read(self, rows: IntArray) -> NDArray[np.float32]:
+        """Read rows (counted over the blocks in order) as float32 of shape (n_rows, n_voxels)."""
+        out = np.empty((len(rows), self.n_voxels), dtype=np.float32)
+        ends = np.cumsum([len(block) for block in self.blocks])
+        block_of_row = np.searchsorted(ends, rows, side="right")
+        for b in np.unique(block_of_row):
+            here = np.flatnonzero(block_of_row == b)
+            start = ends[b] - len(self.blocks[b])
+            # Of a memory map, only what lies between the first and the last of the columns is read.
+            first, last = self.columns[b].min(), self.columns[b].max() + 1
+            values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start, first:last], dtype=np.float32)
+            out[here] = (values[:, self.columns[b] - first] - self.mean[b]) / self.sd[b]
+        return out
+
+    def of_voxels(self, chosen: IntArray) -> ResponseTable:
+        """Return the same rows with the voxels at the positions ``chosen`` only."""
+        return ResponseTable(
+            blocks=self.blocks,
+            columns=tuple(columns[chosen] for columns in self.columns),
+            mean=tuple(mean[chosen] for mean in self.mean),
+            sd=tuple(sd[chosen] for sd in self.sd),
+        )
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What a method sees: trials of one or several participants. Subsets share the response tables.
+
+    Parameters
+    ----------
+    participants : tuple of str
+        Labels; ``participant`` indexes them.
+    responses : tuple of ResponseTable
+        One table for each participant.
+    spaces : tuple of VoxelSpace
+        One space for each participant.
+    common_space : bool
+        Whether voxel k is the same place in all participants; then all spaces are equal.
+    participant, row : ndarray of int, shape (n,)
+        Participant of each trial and its row in that participant's table.
+    labels : ndarray of shape (n, C), float32
+        1, 0, NaN where unknown. Methods must not read labels when predicting.
+    label_names : tuple of str
+    single_label : bool
+    stimulus : ndarray of int, shape (n,)
+        Row of ``targets`` of each trial; -1 where unknown.
+    stimulus_id : tuple of str
+        Stimulus of each trial ("" where unknown).
+    targets : Targets or None
+    group : ndarray of int, shape (n,)
+        Trials of one group (run or stimulus) stay together when hyper-parameters are chosen.
+    """
+
+    participants: tuple[str, ...]
+    responses: tuple[ResponseTable, ...]
+    spaces: tuple[VoxelSpace, ...]
+    common_space: bool
+    participant: IntArray
+    row: IntArray
+    labels: NDArray[np.float32]
+    label_names: tuple[str, ...]
+    single_label: bool
+    stimulus: IntArray
+    stimulus_id: tuple[str, ...]
+    targets: Targets | None
+    group: IntArray
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials."""
+        return len(self.row)
+
+    def subset(self, index: IntArray) -> TrialData:
+        """Return the trials at ``index``, with the same participants and tables."""
+        return replace(
+            self,
+            participant=self.participant[index],
+            row=self.row[index],
+            labels=self.labels[index],
+            stimulus=self.stimulus[index],
+            stimulus_id=tuple(self.stimulus_id[int(i)] for i in index),
+            group=self.group[index],
+        )
+
+    def of_participant(self, participant: str) -> TrialData:
+        """Return one participant's trials as data of a single participant."""
+        p = self.participants.index(participant)
+        chosen = self.subset(np.flatnonzero(self.participant == p))
+        return replace(
+            chosen,
+            participants=(participant,),
+            responses=(self.responses[p],),
+            spaces=(self.spaces[p],),
+            participant=np.zeros(chosen.n_trials, dtype=int),
+        )
+
+    def read(self) -> list[NDArray[np.float32]]:
+        """Read all responses, one array of shape (n_p, n_voxels_p) for each participant, trials in order."""
+        return [table.read(self.row[self.participant == p]) for p, table in enumerate(self.responses)]
