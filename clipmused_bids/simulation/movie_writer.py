@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipmused_bids import __version__
 from clipmused_bids.simulation.files import make_folder, write_bytes, write_json, write_tsv
 from clipmused_bids.simulation.movies import (
     LEAD_IN,
@@ -19,12 +18,12 @@ from clipmused_bids.simulation.movies import (
     make_viewer,
 )
 from clipmused_bids.simulation.run_files import (
-    BIDS_VERSION,
     participant_label,
     raw_file,
     write_derivative,
     write_derivative_top,
     write_raw_bold,
+    write_raw_top,
 )
 from clipmused_bids.simulation.scenes import CATEGORIES, captions
 
@@ -97,27 +96,13 @@ def _events(movie: Movie, number: int, parameters: MovieParameters) -> dict[str,
 
 
 def _write_top(root: Path, parameters: MovieParameters) -> None:
-    write_json(
-        root / "dataset_description.json",
-        {
-            "Name": _NAME,
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "License": "CC0",
-            "Authors": ["The clipmused-bids developers"],
-            "GeneratedBy": [{"Name": "clipmused-bids simulator", "Version": __version__}],
-        },
-    )
-    write_bytes(root / "README.md", _README.format(**asdict(parameters)).encode())
-    labels = [f"sub-{participant_label(k)}" for k in range(parameters.n_participants)]
-    write_tsv(root / "participants.tsv", {"participant_id": labels})
-    write_json(
-        root / f"task-{_TASK}_bold.json",
-        {
-            "TaskName": _TASK,
-            "RepetitionTime": parameters.repetition_time,
-            "Instructions": "Watch the movies.",
-        },
+    write_raw_top(
+        root,
+        name=_NAME,
+        readme=_README.format(**asdict(parameters)),
+        n_participants=parameters.n_participants,
+        task=_TASK,
+        sidecar={"RepetitionTime": parameters.repetition_time, "Instructions": "Watch the movies."},
     )
     write_json(
         root / f"task-{_TASK}_events.json",

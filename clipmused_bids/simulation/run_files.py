@@ -14,7 +14,7 @@ from clipmused_bids.simulation.files import write_bytes, write_json, write_nifti
 from clipmused_bids.simulation.parameters import SimulationParameters
 from clipmused_bids.simulation.study import SimulatedParticipant, SimulatedRun
 
-BIDS_VERSION = "1.10.0"
+_BIDS_VERSION = "1.10.0"
 # Arbitrary units of a voxel at rest, in steps of which 1 % signal change is 100.
 _BASELINE = 10_000
 
@@ -49,13 +49,40 @@ def write_raw_bold(
         )
 
 
+def write_raw_top(
+    root: Path,
+    *,
+    name: str,
+    readme: str,
+    n_participants: int,
+    task: str,
+    sidecar: dict[str, Any],
+) -> None:
+    """Write what stands at the top of a raw dataset, ``sidecar`` being what its BOLD images share."""
+    write_json(
+        root / "dataset_description.json",
+        {
+            "Name": name,
+            "BIDSVersion": _BIDS_VERSION,
+            "DatasetType": "raw",
+            "License": "CC0",
+            "Authors": ["The clipmused-bids developers"],
+            "GeneratedBy": [{"Name": "clipmused-bids simulator", "Version": __version__}],
+        },
+    )
+    write_bytes(root / "README.md", readme.encode())
+    labels = [f"sub-{participant_label(k)}" for k in range(n_participants)]
+    write_tsv(root / "participants.tsv", {"participant_id": labels})
+    write_json(root / f"task-{task}_bold.json", {"TaskName": task, **sidecar})
+
+
 def write_derivative_top(folder: Path, *, name: str) -> None:
     """Write what stands at the top of a derivative: its description and the names of the regions."""
     write_json(
         folder / "dataset_description.json",
         {
             "Name": f"{name}, as fMRIPrep would name them",
-            "BIDSVersion": BIDS_VERSION,
+            "BIDSVersion": _BIDS_VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "clipmused-bids simulator", "Version": __version__}],
         },

@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids import __version__
 from clipmused_bids.simulation.anatomy import REGION_NAMES
-from clipmused_bids.simulation.files import make_folder, write_bytes, write_json, write_png, write_tsv
+from clipmused_bids.simulation.files import make_folder, write_json, write_png, write_tsv
 from clipmused_bids.simulation.parameters import SimulationParameters
 from clipmused_bids.simulation.run_files import (
-    BIDS_VERSION,
     participant_label,
     raw_file,
     write_derivative,
     write_derivative_top,
     write_raw_bold,
+    write_raw_top,
 )
 from clipmused_bids.simulation.scenes import CATEGORIES, captions
 from clipmused_bids.simulation.study import (
@@ -34,6 +33,7 @@ from clipmused_bids.simulation.study import (
 
 _log = logging.getLogger(__name__)
 _TASK = "scenes"
+_NAME = "Simulated scenes"
 _README = """# Simulated scenes
 
 Nobody was scanned. {n_participants} simulated participants saw procedural scenes ({n_trials} trials each, {n_shared}
@@ -62,7 +62,7 @@ def write_dataset(root: Path, parameters: SimulationParameters) -> Study:
     _write_top(root, parameters)
     _write_stimuli(root / "stimuli", study)
     derivative = root / "derivatives" / "fmriprep"
-    write_derivative_top(derivative, name="Simulated scenes")
+    write_derivative_top(derivative, name=_NAME)
     truth: dict[str, Any] = {}
     for number in range(parameters.n_participants):
         label = participant_label(number)
@@ -82,28 +82,13 @@ def stimulus_name(number: int) -> str:
 
 
 def _write_top(root: Path, parameters: SimulationParameters) -> None:
-    generated = {"Name": "clipmused-bids simulator", "Version": __version__}
-    write_json(
-        root / "dataset_description.json",
-        {
-            "Name": "Simulated scenes",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "License": "CC0",
-            "Authors": ["The clipmused-bids developers"],
-            "GeneratedBy": [generated],
-        },
-    )
-    write_bytes(root / "README.md", _README.format(**asdict(parameters)).encode())
-    labels = [f"sub-{participant_label(k)}" for k in range(parameters.n_participants)]
-    write_tsv(root / "participants.tsv", {"participant_id": labels})
-    write_json(
-        root / f"task-{_TASK}_bold.json",
-        {
-            "TaskName": _TASK,
-            "RepetitionTime": parameters.repetition_time,
-            "Instructions": "Look at the pictures.",
-        },
+    write_raw_top(
+        root,
+        name=_NAME,
+        readme=_README.format(**asdict(parameters)),
+        n_participants=parameters.n_participants,
+        task=_TASK,
+        sidecar={"RepetitionTime": parameters.repetition_time, "Instructions": "Look at the pictures."},
     )
     write_json(
         root / f"task-{_TASK}_events.json",
