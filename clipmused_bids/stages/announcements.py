@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from clipmused_bids.dataset.headers import read_series_header
+from clipmused_bids.dataset.names import is_nifti
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Run
@@ -28,7 +31,7 @@ def announce_responses(plan: Plan, tree: OutputTree) -> None:
     todo = [run for run in runs if not responses_are_stored(plan, tree, run)]
     if not todo:
         return
-    n_bytes = sum(_unpacked(run) for run in todo)
+    n_bytes = bytes_of_files(todo)
     logger.info(
         "Responses: %d run(s) of %d participant(s) to estimate by %s, %d stored already; %s of images, about %s.",
         len(todo), len({run.participant for run in todo}), plan.kind, len(runs) - len(todo), size_text(n_bytes),
@@ -36,11 +39,15 @@ def announce_responses(plan: Plan, tree: OutputTree) -> None:
     )  # fmt: skip
 
 
-def _unpacked(run: Run) -> int:
-    """Bytes of an image; 0 where its header cannot tell, which its reader will say."""
-    if run.image is None:
-        return 0
+def bytes_of_files(runs: Sequence[Run]) -> int:
+    """Unpacked bytes of the files that runs are read from, each file once."""
+    files = {rows.path for run in runs for rows in run.betas} | {run.image for run in runs if run.image}
+    return sum(_unpacked(path) for path in files)
+
+
+def _unpacked(path: Path) -> int:
+    """Unpacked bytes of an image, or the size of a file of arrays; 0 where its reader will say what is wrong."""
     try:
-        return read_series_header(run.image).n_bytes
-    except ClipMusedError:
+        return read_series_header(path).n_bytes if is_nifti(path.name) else path.stat().st_size
+    except (ClipMusedError, OSError):
         return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.config import InputOptions, bank_place
+from clipmused_bids.config import InputOptions, hdf5_place
 from clipmused_bids.dataset.catalogue import read_stimuli_table
 from clipmused_bids.dataset.movie_events import may_show_movies, sampled, shows_movies
 from clipmused_bids.dataset.movie_logs import LOG_COLUMNS, is_log, movie_of_run
@@ -166,7 +166,7 @@ def _find_movies(
             sorted(set(wanted.values())),
             bids_dir=bids_dir,
             # Banks hold single pictures.
-            stimuli_dirs=[place for place in inputs.stimuli_dirs if bank_place(place) is None],
+            stimuli_dirs=[place for place in inputs.stimuli_dirs if hdf5_place(place) is None],
             table=read_stimuli_table(bids_dir, stimulus_map=inputs.stimulus_map),
         )
         files = dict(zip(resolved.names, resolved.picture, strict=True))
