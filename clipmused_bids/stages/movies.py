@@ -69,7 +69,7 @@ def sample_movies(
     Raises
     ------
     UsageError
-        If ``--movie`` names a movie and no events log one.
+        If ``--movie`` names a movie and no events log one; if ``--frame-interval`` is given and none show one.
     DataError
         If some runs show movies and others clips or pictures.
     """
@@ -90,6 +90,11 @@ def sample_movies(
         except ClipMusedError as error:
             del made[run.key]
             _note(type(error)(f"{run.label}: {error.args[0]}", hint=error.hint), run, selected, failures)
+    if inputs.frame_interval is not None and here and not samples_of(made) and not failures.seen:
+        raise UsageError(
+            f"--frame-interval {inputs.frame_interval:g}: no events of this request show movies.",
+            hint="leave it out; events name movies in stim_file (.mp4, ...), or log their times",
+        )
     _require_one_kind(made, here)
     _say(made, movies, interval)
     return made, movies

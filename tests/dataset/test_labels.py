@@ -150,8 +150,9 @@ def test_labels_that_are_refused(tmp_path):
         labels(tmp_path, "stimulus_id\tx\ty\na\tp\tq\n", ["a"])
     with pytest.raises(DataError, match=r"no categories; a COCO annotation file was expected"):
         labels(tmp_path, {"images": [], "annotations": []}, ["a"], name="c.json")
-    with pytest.raises(UsageError, match="not both"):
-        read_labels(("a.tsv", "b.json"), stimulus_ids=["a"], presentations=NOTHING, stimuli_table=None)
+    for paths, message in ((("a.tsv", "b.json"), "one kind of them"), (("a.hdf5:/x",), "seconds of movies")):
+        with pytest.raises(UsageError, match=message):
+            read_labels(paths, stimulus_ids=["a"], presentations=NOTHING, stimuli_table=None)
 
 
 def test_half_is_enough_and_the_rest_is_named(tmp_path, caplog):
