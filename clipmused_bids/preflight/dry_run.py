@@ -68,6 +68,8 @@ def _look(config: Config) -> Findings:
     problems, tree = Problems(), OutputTree(config.output_dir)
     with problems.collected():
         require_writable(config.output_dir)
+        if config.work_dir is not None:
+            require_writable(config.work_dir, option="--work-dir")
         refuse_foreign(config.output_dir)
     config = replace(config, actions=chosen_actions(config, tree))
     if uses_stored_decoder(config):

@@ -59,6 +59,8 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     started = time.monotonic()
     tree = OutputTree(config.output_dir)
     require_writable(config.output_dir)
+    if config.work_dir is not None:
+        require_writable(config.work_dir, option="--work-dir")
     failures = Failures(stop_at_first=config.stop_on_first_crash)
     with early_lines() as early:
         config = replace(config, actions=chosen_actions(config, tree))

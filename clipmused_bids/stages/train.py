@@ -35,7 +35,7 @@ from clipmused_bids.stages.progress import epoch_report
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
-from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
+from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, stimuli_in, training_set
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,10 @@ def train_decoder(
     request = {
         **decoder_request(plan, split, members=members, method=method, maker=maker),
         "left_out": list(catalogue.left_out),
+        "stimuli": catalogue.hashes_of(
+            set(stimuli_in(plan, split, "train", "val")),
+            guiding=METHODS[method].deep and plan.config.inputs.targets is None,
+        ),
     }
     whose = f"sub-{participant}" if participant else "group"
     _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)

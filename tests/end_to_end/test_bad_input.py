@@ -97,6 +97,39 @@ def test_another_configuration_is_refused_before_anything_is_computed(
     assert done.returncode == 0, done.stderr
 
 
+def test_other_labels_of_the_same_names_train_another_decoder(
+    study: Path, command: Command, tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.tsv"
+    names = [f"stim-{k:04d}_image.png" for k in range(1, 131)]
+
+    def label(period: int) -> None:
+        rows = "".join(f"{name}\t{int(k % period == 0)}\t1\n" for k, name in enumerate(names))
+        table.write_text(f"stimulus_id\todd\tall\n{rows}")
+
+    words = ("group", "--train", "--method", "ridge", "--labels", table)
+    label(2)
+    assert command(study, tmp_path / "out", *words).returncode == 0
+    done = command(study, tmp_path / "out", *words)
+    assert (done.returncode, done.stderr.count(" reused.")) == (0, 2)
+    label(3)
+    done = command(study, tmp_path / "out", *words)
+    assert done.returncode == 73
+    assert "stimuli.labels_sha256: then" in done.stderr
+
+
+def test_a_scratch_folder_that_is_a_file_is_refused_at_once(
+    study: Path, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for more in ((), ("--dry-run",)):
+        words = ("group", "--method", "ridge", "--work-dir", tmp_path / "file", *more)
+        done = command(study, tmp_path / "out", *words)
+        assert done.returncode == 73
+        assert "hint: give another --work-dir" in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
