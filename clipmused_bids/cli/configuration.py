@@ -11,8 +11,8 @@ from clipmused_bids.config import (
     InputOptions,
     Level,
     Selection,
-    bank_place,
     build_hyperparameters,
+    hdf5_place,
     merge,
     read_config_file,
 )
@@ -83,7 +83,7 @@ def _selection(arguments: dict[str, Any]) -> Selection:
 
 
 def _inputs(arguments: dict[str, Any]) -> InputOptions:
-    if arguments["stimulus_index_base"] and not any(map(bank_place, arguments["stimuli_dir"])):
+    if arguments["stimulus_index_base"] and not any(map(hdf5_place, arguments["stimuli_dir"])):
         raise UsageError(
             f"--stimulus-index-base {arguments['stimulus_index_base']}: no --stimuli-dir is a bank of images.",
             hint="--stimuli-dir FILE.hdf5:/DATASET",

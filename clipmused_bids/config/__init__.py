@@ -14,7 +14,7 @@ from clipmused_bids.config.hyperparameters import (
     TargetOptions,
     TrainingOptions,
 )
-from clipmused_bids.config.inputs import InputOptions, Selection, bank_place
+from clipmused_bids.config.inputs import InputOptions, Selection, hdf5_place
 from clipmused_bids.config.invocation import (
     PRESETS,
     Action,
@@ -44,9 +44,9 @@ __all__ = [
     "TargetOptions",
     "TrainingOptions",
     "as_tables",
-    "bank_place",
     "build_hyperparameters",
     "checked_inputs",
+    "hdf5_place",
     "merge",
     "read_config_file",
     "read_preset",

@@ -10,7 +10,7 @@ from clipmused_bids.errors import UsageError
 
 _RESAMPLE = r"[A-Za-z0-9]+(:cohort-\d+)?:res-\d+"
 LONGEST_INTERVAL = 60.0  # s; samples farther apart are trials of their own
-_BANK = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?", re.IGNORECASE)
+_HDF5 = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,12 @@ class InputOptions:
             raise UsageError(f"--frame-interval must lie in 0 to {LONGEST_INTERVAL:g} s.")
 
 
-def bank_place(place: str) -> tuple[str, str] | None:
-    """File and dataset of a ``--stimuli-dir`` that is an image bank, ``FILE.hdf5:/dataset``; None for a folder.
+def hdf5_place(place: str) -> tuple[str, str] | None:
+    """File and dataset of ``FILE.hdf5:/dataset``, a place in an HDF5 file; None for anything else.
 
     The dataset is "" where it is not named.
     """
-    match = _BANK.fullmatch(place)
+    match = _HDF5.fullmatch(place)
     return None if match is None else (match["file"], match["dataset"] or "")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.dataset.contents import require_content
+from clipmused_bids.dataset.hdf5 import dataset_names, dataset_of, open_hdf5
 from clipmused_bids.errors import DataError, UsageError
 
 # Larger pictures are refused before they are unpacked.
@@ -79,9 +79,11 @@ def open_bank(path: Path, dataset: str, *, first: int | None) -> ImageBank:
         If it is no HDF5 file, has no such dataset, or the dataset holds no images of 8 bits.
     """
     if not dataset:
+        with open_hdf5(path) as file:
+            names = dataset_names(file) or ("/NAME",)
         raise UsageError(
             f"--stimuli-dir {path}: the dataset in the file is not named.",
-            hint=f"--stimuli-dir {path}:/{(_datasets(path) or ('NAME',))[0]}",
+            hint=f"--stimuli-dir {path}:{names[0]}",
         )
     with _opened(path, dataset) as images:
         _axes(images, path)
@@ -144,46 +146,11 @@ def row_hashes(path: Path, dataset: str, rows: Sequence[int]) -> dict[int, str |
 
 @contextmanager
 def _opened(path: Path, dataset: str) -> Iterator[Any]:
-    import h5py
-
-    require_content(path)
-    try:
-        # Not locked: input trees are read-only, and their file systems may not lock.
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({error}).") from error
-    with file:
-        try:
-            found = file.get(dataset)
-        except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"{path}: the dataset {dataset} cannot be opened ({error}).") from error
-        if not isinstance(found, h5py.Dataset):
-            raise DataError(
-                f"{path}: no dataset {dataset}; datasets are {', '.join(_names(file)) or 'none'}.",
-                hint="--stimuli-dir FILE.hdf5:/DATASET",
-            )
+    with open_hdf5(path) as file:
+        found = dataset_of(file, dataset, hint="--stimuli-dir FILE.hdf5:/DATASET")
         if found.file.filename != file.filename or found.external or found.is_virtual:
             raise DataError(f"{path}: the pixels of {dataset} lie in other files; a bank must hold its own.")
         yield found
-
-
-def _datasets(path: Path) -> tuple[str, ...]:
-    import h5py
-
-    require_content(path)
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _names(file)
-    except OSError as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({error}).") from error
-
-
-def _names(file: Any) -> tuple[str, ...]:
-    import h5py
-
-    names: list[str] = []
-    file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
-    return tuple(names[:10])
 
 
 def _axes(images: Any, path: Path) -> str:

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from clipmused_bids.dataset.betas_arrays import layout_of, row_blocks
 from clipmused_bids.dataset.contents import require_content
+from clipmused_bids.dataset.hdf5 import dataset_of, open_hdf5
 from clipmused_bids.dataset.images import check_grid, read_grid
 from clipmused_bids.dataset.masks import given_mask, participant_mask
+from clipmused_bids.dataset.names import is_nifti
 from clipmused_bids.dataset.nifti_stream import named, scaled, volume_blocks, voxel_positions
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import BetaRows, BoolArray, Grid, IntArray, Run
 
 BATCH_BYTES = 2**30
-_NIFTI = (".nii", ".nii.gz")
 _Block = tuple[IntArray, IntArray | slice, NDArray[Any]]
 
 
@@ -53,14 +54,32 @@ def betas_mask(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, BoolArra
     """
     if mask is not None:
         return given_mask(runs, mask=mask)
+    images = _images(runs)
+    return participant_mask([replace(run, image=path) for path, run in images.items()], mask=None)
+
+
+def grid_of_betas(runs: Sequence[Run]) -> Grid:
+    """Grid of one participant's existing responses by the header of the first file; reads no response.
+
+    Raises
+    ------
+    MissingInputError
+        If it does not exist.
+    DataError
+        If some file is no NIfTI image, since others have no grid of their own.
+    """
+    return read_grid(next(iter(_images(runs))))
+
+
+def _images(runs: Sequence[Run]) -> dict[Path, Run]:
     files = {rows.path: run for run in runs for rows in run.betas}
-    without = [path for path in files if not _is_nifti(path)]
+    without = [path for path in files if not is_nifti(path.name)]
     if without:
         raise DataError(
             f"sub-{runs[0].participant}: {without[0]} says nothing of where its voxels are.",
             hint="--mask FILE (it may hold {participant}) gives the grid of HDF5 and .npy files",
         )
-    return participant_mask([replace(run, image=path) for path, run in files.items()], mask=None)
+    return files
 
 
 def check_betas(runs: Sequence[Run], *, mask: BoolArray, grid: Grid) -> None:
@@ -174,13 +193,13 @@ def _check_index(rows: BetaRows, n_rows: int) -> None:
 def _opened(file: tuple[Path, str | None, str | None], *, mask: BoolArray, grid: Grid) -> Iterator[Rows]:
     path, dataset, axes = file
     require_content(path)
-    if _is_nifti(path):
+    if is_nifti(path.name):
         yield _NiftiRows(path, mask, grid)
     elif dataset is None:
         yield _ArrayRows(_npy(path), mask, axes=axes, name=str(path))
     else:
-        with _hdf5(path, dataset) as array:
-            yield _ArrayRows(array, mask, axes=axes, name=_name(path, dataset))
+        with open_hdf5(path) as opened:
+            yield _ArrayRows(dataset_of(opened, dataset), mask, axes=axes, name=_name(path, dataset))
 
 
 class _NiftiRows:
@@ -217,10 +236,7 @@ class _ArrayRows:
         self.n_rows = int(array.shape[self._layout.trial_axis])
 
     def read(self, rows: IntArray) -> Iterator[_Block]:
-        try:
-            yield from row_blocks(self._array, self._layout, rows)
-        except OSError as error:
-            raise _damaged(self._name, error) from error
+        yield from row_blocks(self._array, self._layout, rows)
 
 
 def _npy(path: Path) -> NDArray[Any]:
@@ -234,36 +250,5 @@ def _npy(path: Path) -> NDArray[Any]:
         ) from error
 
 
-@contextmanager
-def _hdf5(path: Path, dataset: str) -> Iterator[Any]:
-    import h5py
-
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise _damaged(str(path), error) from error
-    with file:
-        found = file.get(dataset)
-        if not isinstance(found, h5py.Dataset):
-            names: list[str] = []
-            file.visititems(
-                lambda name, item: names.append(f"/{name}") if isinstance(item, h5py.Dataset) else None
-            )
-            shown = ", ".join(sorted(names)[:8]) or "none"
-            raise DataError(f"{path}: no dataset {dataset}; datasets in it: {shown}.")
-        yield found
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith(_NIFTI)
-
-
 def _name(path: Path, dataset: str | None) -> str:
     return str(path) if dataset is None else f"{path}:{dataset}"
-
-
-def _damaged(name: str, error: Exception) -> DataError:
-    return DataError(
-        f"{name}: the file is truncated, damaged, or not what its name says ({error}).",
-        hint="copy or fetch it again",
-    )

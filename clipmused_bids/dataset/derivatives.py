@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clipmused_bids.dataset.names import NIFTI
 from clipmused_bids.dataset.walk import BidsFile, Folders, functional_files
 from clipmused_bids.errors import DatasetError, MissingInputError, UsageError
 
 logger = logging.getLogger(__name__)
 
 ImageKind = Literal["bold", "betas"]
-_NIFTI = (".nii", ".nii.gz")
 _ENDINGS = {
     "bold": ("_desc-preproc_bold.nii", "_desc-preproc_bold.nii.gz", "_preproc.nii", "_preproc.nii.gz"),
-    "betas": tuple(f"_{suffix}{extension}" for suffix in ("statmap", "betaseries") for extension in _NIFTI),
+    "betas": tuple(f"_{suffix}{extension}" for suffix in ("statmap", "betaseries") for extension in NIFTI),
     "mask": ("_mask.nii", "_mask.nii.gz", "_brainmask.nii", "_brainmask.nii.gz"),
     "confounds": ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv", "_bold_confounds.tsv"),
     "surface": (".dtseries.nii", ".ptseries.nii", ".dscalar.nii", ".func.gii", ".shape.gii"),

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipmused_bids.config import hdf5_place
+from clipmused_bids.dataset.hdf5 import dataset_of, open_hdf5
 from clipmused_bids.dataset.stimulus_columns import IMAGE_EXTENSIONS
 
 
@@ -35,10 +37,8 @@ def _files(root: Path) -> int:
 
 
 def _rows(text: str) -> int:
-    import h5py
-
-    file, _, dataset = text.rpartition(":")
-    if not Path(file).is_file():
+    file, dataset = hdf5_place(text) or (text, "")
+    if not dataset or not Path(file).is_file():
         return 0
-    with h5py.File(file) as bank:
-        return int(bank[dataset].shape[0])
+    with open_hdf5(Path(file)) as bank:
+        return int(dataset_of(bank, dataset).shape[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids.config import hdf5_place
 from clipmused_bids.dataset.annotations import movie_of_name
-from clipmused_bids.dataset.contents import require_content
+from clipmused_bids.dataset.hdf5 import dataset_of, open_hdf5
 from clipmused_bids.errors import DataError
 
-_PLACE = re.compile(r"(.+\.(?:hdf5|h5|hdf))(?::(/?.*))?", re.IGNORECASE)
 _NAMES = ("names", "labels", "label_names")
 
 
@@ -46,7 +45,7 @@ class LabelMatrix:
 
 def is_matrix(text: str) -> bool:
     """Whether ``--labels`` names a place in an HDF5 file: ``FILE.hdf5:/dataset``."""
-    return _PLACE.fullmatch(text) is not None
+    return hdf5_place(text) is not None
 
 
 def read_matrices(text: str, *, movies: Sequence[str]) -> tuple[LabelMatrix, ...]:
@@ -70,21 +69,15 @@ def read_matrices(text: str, *, movies: Sequence[str]) -> tuple[LabelMatrix, ...
     """
     import h5py
 
-    match = _PLACE.fullmatch(text)
-    assert match is not None
-    path, place = Path(match[1]), match[2] or "/"
-    require_content(path)
-    try:
-        with h5py.File(path, "r") as file:
-            if place not in file:
-                raise DataError(f"{path}: nothing is called {place}; there are {', '.join(file)}.")
-            node = file[place]
-            if isinstance(node, h5py.Dataset):
-                movie = movie_of_name(node.name.rpartition("/")[2], movies, path=path)
-                return (_matrix(node, movie, path),)
+    file_name, place = hdf5_place(text) or (text, "")
+    path = Path(file_name)
+    with open_hdf5(path) as file:
+        node = file.get(place or "/")
+        if isinstance(node, h5py.Group):
             return _of_group(node, movies, path)
-    except OSError as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({error}).") from error
+        node = dataset_of(file, place)
+        movie = movie_of_name(node.name.rpartition("/")[2], movies, path=path)
+        return (_matrix(node, movie, path),)
 
 
 def _of_group(group: Any, movies: Sequence[str], path: Path) -> tuple[LabelMatrix, ...]:

@@ -106,7 +106,23 @@ def read_label_table(path: Path, *, event_columns: Collection[str] = ()) -> Labe
         )
     names, values, single = labels
     _say_unused(path, rest, used=names)
+    if set(names) <= set(rest):
+        _say_contradictions(path, table.columns[key], values)
     return LabelTable(names, table.columns[key], values, single, key_column=key)
+
+
+def _say_contradictions(path: Path, keys: Sequence[str], values: NDArray[np.float64]) -> None:
+    """Warn where rows of one key hold 0 and 1 for one label; rows of names only add to each other."""
+    _, row = np.unique(np.array(keys, dtype=object).astype(str), return_inverse=True)
+    said = np.zeros((2, row.max(initial=-1) + 1, values.shape[1]), dtype=bool)
+    for value in (0, 1):
+        np.logical_or.at(said[value], row, values == value)
+    differ = (said[0] & said[1]).any(axis=1)
+    if differ.any():
+        first = keys[int(np.flatnonzero(differ[row])[0])]
+        logger.warning(
+            "%s: rows of %d key(s) contradict each other (%s); 1 goes over 0.", path, differ.sum(), first
+        )
 
 
 def _say_unused(path: Path, columns: Mapping[str, Sequence[str]], *, used: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids.config import hdf5_place
 from clipmused_bids.dataset.catalogue import StimulusTable, label_keys
 from clipmused_bids.dataset.coco import image_id, read_instances
 from clipmused_bids.dataset.event_rows import is_role
@@ -94,8 +95,14 @@ def _from_files(
         tables = [read_label_table(path, event_columns=presentations.columns) for path in paths]
         parts = [_from_table(table, stimulus_ids, keys, presentations) for table in tables]
         return parts[0] if len(parts) == 1 else _joined(parts)
+    given = f"--labels {' '.join(str(path) for path in paths)}"
+    if any(hdf5_place(str(path)) for path in paths):
+        raise UsageError(
+            f"{given}: matrices in HDF5 files label the seconds of movies; here stimuli are no movies.",
+            hint="a label table is tab-separated, with the column stimulus_id",
+        )
     raise UsageError(
-        f"--labels {' '.join(str(path) for path in paths)}: expected .tsv tables or COCO .json files, not both.",
+        f"{given}: expected .tsv tables, or COCO .json files, and one kind of them.",
         hint="a label table is tab-separated, with the column stimulus_id",
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from clipmused_bids.dataset.names import entities_of, strip_prefix
+from clipmused_bids.dataset.names import entities_of, is_nifti, strip_prefix
 from clipmused_bids.dataset.tsv import Table, is_missing
 from clipmused_bids.errors import DataError
 
@@ -183,7 +183,7 @@ def _scale(cells: _Cells) -> float:
 
 def _axes(cells: _Cells, path: Path) -> str | None:
     axes = cells.text("axes")
-    if axes and (axes not in AXES or path.name.endswith((".nii", ".nii.gz"))):
+    if axes and (axes not in AXES or is_nifti(path.name)):
         raise cells.error(f"axes {axes}: expected one of {', '.join(AXES)}, for HDF5 and .npy files only")
     return axes or None
 

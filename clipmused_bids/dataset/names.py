@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Pieces of names that are remembered; a dataset of thousands of files has a few hundred.
+NIFTI = (".nii", ".nii.gz")
 _REMEMBERED = 65536
 # pybids spells entities out; file names do not.
 ENTITY_NAMES = {
@@ -100,6 +101,11 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 def run_index(label: str | None) -> int | None:
     """Run label as an integer, so that ``01`` and ``1`` are one run; None for no label or one without digits."""
     return int(label) if label is not None and label.isdecimal() else None
+
+
+def is_nifti(name: str) -> bool:
+    """Whether a file is a NIfTI image by the end of its name."""
+    return name.endswith(NIFTI)
 
 
 @lru_cache(maxsize=_REMEMBERED)

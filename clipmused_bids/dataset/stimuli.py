@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from clipmused_bids.config import bank_place
+from clipmused_bids.config import hdf5_place
 from clipmused_bids.dataset.banks import ImageBank, open_bank
 from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.contents import is_fetched
@@ -112,7 +112,7 @@ def resolve_stimuli(
         As ``open_bank``; DataError also if a name stands for several files.
     """
     own = Path(bids_dir) / "stimuli"
-    places = {text: bank_place(text) for text in stimuli_dirs}
+    places = {text: hdf5_place(text) for text in stimuli_dirs}
     roots = [Path(text) for text, bank in places.items() if bank is None]
     for root in roots:
         if not root.is_dir():

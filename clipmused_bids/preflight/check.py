@@ -63,7 +63,7 @@ def all_checks(config: Config) -> Iterator[Check]:
     from clipmused_bids.preflight.model_checks import model_checks
     from clipmused_bids.preflight.place_checks import dataset_check, input_checks, output_checks
 
-    yield dataset_check(config.bids_dir)
+    yield dataset_check(config.bids_dir, of_manifest=config.inputs.betas is not None)
     yield from input_checks(config)
     yield from output_checks(config)
     yield from machine_checks(os.environ)

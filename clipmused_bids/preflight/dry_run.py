@@ -19,6 +19,7 @@ from clipmused_bids.preflight.estimates import Work
 from clipmused_bids.preflight.findings import ClipFound, Findings, Problems
 from clipmused_bids.preflight.run_sizes import ParticipantSize, participant_size
 from clipmused_bids.records import Split
+from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import sentences_of
 from clipmused_bids.stages.decode import config_of_decoder, decoder_of
@@ -38,7 +39,7 @@ from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.run_log import early_lines
 from clipmused_bids.stages.splitting import sets_of_runs
 from clipmused_bids.stages.terminal import show
-from clipmused_bids.stages.train import decoder_request, stored_decoder_serves
+from clipmused_bids.stages.train import decoder_request, decoders_of, stored_decoder_serves
 from clipmused_bids.stages.training_set import training_labels
 
 
@@ -67,6 +68,8 @@ def _look(config: Config) -> Findings:
     problems, tree = Problems(), OutputTree(config.output_dir)
     with problems.collected():
         require_writable(config.output_dir)
+        if config.work_dir is not None:
+            require_writable(config.work_dir, option="--work-dir")
         refuse_foreign(config.output_dir)
     config = replace(config, actions=chosen_actions(config, tree))
     if uses_stored_decoder(config):
@@ -76,6 +79,8 @@ def _look(config: Config) -> Findings:
     found = Findings(config, problems, plan=plan)
     if plan is None:
         return found
+    if not uses_stored_decoder(plan.config):
+        announce_unused(plan)
     catalogue, split, names = _catalogue_and_split(plan, tree, problems)
     _require_decoders(plan, tree, problems)
     clip = None
@@ -170,23 +175,22 @@ def _stored_decoder(found: Findings, plan: Plan, tree: OutputTree) -> bool | Non
     if found.split is None or "train" not in plan.config.actions:
         return None
     method = plan.config.method
-    each = plan.config.level == "participant" or METHODS[method].per_participant
-    groups = [[p] for p in plan.participants] if each else [list(plan.participants)]
+    decoders = decoders_of(plan, method=method)
     there = []
     with found.problems.collected():
-        for members in groups:
+        for members, participant in decoders:
             request = decoder_request(plan, found.split, members=members, method=method, maker=None)
             request.pop("clip")
             there.append(
                 stored_decoder_serves(
                     tree,
-                    participant=members[0] if each else None,
+                    participant=participant,
                     model_label=plan.config.model_label,
                     request=request,
                     overwrite=plan.config.overwrite,
                 )
             )
-    return len(there) == len(groups) and all(there)
+    return len(there) == len(decoders) and all(there)
 
 
 def _work(found: Findings, plan: Plan) -> Work | None:

@@ -78,14 +78,14 @@ def _participants(found: Findings) -> list[str]:
 
 
 def _row(size: ParticipantSize) -> tuple[str, ...]:
-    headers = [one.header for one in size.runs if one.header is not None]
+    volumes = [one.n_volumes for one in size.runs if one.n_volumes is not None]
     with_confounds = sum(one.run.confounds is not None for one in size.runs)
     bound = "" if size.mask != "computed" else "<="
     return (
         f"sub-{size.participant}",
         str(len(size.runs)),
         str(size.n_trials),
-        str(sum(header.n_scans for header in headers)) if headers else "?",
+        str(sum(volumes)) if volumes else "?",
         "x".join(str(n) for n in size.grid.shape) if size.grid is not None else "?",
         f"{bound}{size.n_voxels}" if size.n_voxels else "?",
         size.mask,

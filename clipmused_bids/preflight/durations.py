@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.estimates import Estimate, Work, rows_of_fit
+from clipmused_bids.stages.announcements import bytes_of_files
 from clipmused_bids.stages.rates import (
     CPU_FLOPS,
     SECONDS_PER_GB,
@@ -22,6 +23,7 @@ def seconds(work: Work) -> tuple[Estimate, ...]:
     """Rough seconds of each stage on this machine's cores; training by its most epochs."""
     todo = [size for one in work.sizes for size in one.runs if not size.stored]
     unpacked = sum(size.header.n_bytes for size in todo if size.header is not None)
+    unpacked += bytes_of_files([size.run for size in todo if size.run.betas])
     lines = [
         Estimate(
             "responses",

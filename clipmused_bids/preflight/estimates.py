@@ -222,10 +222,10 @@ def _n_units(plan: Plan, size: ParticipantSize) -> int:
 
 def _series_bytes(work: Work) -> list[float]:
     return [
-        4.0 * size.header.n_scans * one.n_voxels
+        4.0 * size.n_volumes * one.n_voxels
         for one in work.sizes
         for size in one.runs
-        if size.header is not None and not size.stored
+        if size.n_volumes is not None and not size.stored
     ]
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clipmused_bids.config import Config
+from clipmused_bids.config import Config, hdf5_place
 from clipmused_bids.dataset.contents import read_json
 from clipmused_bids.dataset.description import refuse_foreign
 from clipmused_bids.dataset.participants import list_participants
@@ -27,13 +27,16 @@ LITTLE_SPACE = 10e9
 NO_SPACE = 50e6
 
 
-def dataset_check(bids_dir: Path) -> Check:
-    """Whether ``BIDS_DIR`` is there, can be read, and looks like a BIDS dataset."""
+def dataset_check(bids_dir: Path, *, of_manifest: bool = False) -> Check:
+    """Whether ``BIDS_DIR`` is there, can be read, and looks like a BIDS dataset.
+
+    With a manifest of responses (``of_manifest``) it need not hold the participants, who are named there.
+    """
     name = "BIDS_DIR"
     try:
         _require_folder(bids_dir)
         participants = list_participants(bids_dir)
-        if not participants:
+        if not participants and not of_manifest:
             raise DatasetError(
                 f"{bids_dir}: no sub-* folder; this is not the root of a BIDS dataset.",
                 hint="give the folder that holds dataset_description.json and the sub-* folders",
@@ -84,7 +87,7 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
     inputs = config.inputs
     yield from (("--derivatives", text.rpartition("=")[2]) for text in inputs.derivatives)
     yield from (("--stimuli-dir", _without_dataset(text)) for text in inputs.stimuli_dirs)
-    yield from (("--labels", text) for text in inputs.labels)
+    yield from (("--labels", _without_dataset(text)) for text in inputs.labels)
     yield from (("--captions", text) for text in inputs.captions)
     single = {
         "--betas": inputs.betas,
@@ -101,8 +104,7 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
 
 def _without_dataset(text: str) -> str:
     """``FILE.hdf5:/dataset`` without the dataset."""
-    place, colon, dataset = text.rpartition(":")
-    return place if colon and dataset.startswith("/") else text
+    return (hdf5_place(text) or (text, ""))[0]
 
 
 def _is_file_name(text: str | None) -> bool:

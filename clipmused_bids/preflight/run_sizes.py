@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from clipmused_bids.dataset.betas_readers import betas_mask, check_betas, grid_of_betas
 from clipmused_bids.dataset.headers import SeriesHeader, read_series_header
 from clipmused_bids.dataset.images import check_grid, image_path
 from clipmused_bids.dataset.masks import mask_of_files, mask_paths
+from clipmused_bids.dataset.names import is_nifti
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import Grid, IntArray, Run
@@ -26,7 +29,7 @@ class RunSize:
     run : Run
     n_trials : int
     header : SeriesHeader or None
-        None where the image is no NIfTI file.
+        None where the image is no NIfTI file, and where a manifest names the responses.
     stored : bool
         Whether its responses are in the output folder already.
     """
@@ -35,6 +38,13 @@ class RunSize:
     n_trials: int
     header: SeriesHeader | None
     stored: bool
+
+    @property
+    def n_volumes(self) -> int | None:
+        """Volumes that are read; None where that is not known."""
+        if self.run.betas:
+            return sum(len(rows.index) for rows in self.run.betas)
+        return None if self.header is None else self.header.n_scans
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class ParticipantSize:
 
 
 def participant_size(plan: Plan, tree: OutputTree, participant: str) -> ParticipantSize:
-    """Read headers and one mask of a participant, and look at what is stored.
+    """Read headers and one mask of a participant (of existing responses all masks), and look at what is stored.
 
     Raises
     ------
@@ -85,9 +95,31 @@ def participant_size(plan: Plan, tree: OutputTree, participant: str) -> Particip
         If responses of another configuration are stored and ``overwrite`` is off.
     """
     runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
-    headers = [_header(run) for run in runs]
+    mask = plan.config.inputs.mask
+    files = mask_paths(runs, mask)
+    if plan.config.inputs.betas is None:
+        headers = [_header(run) for run in runs]
+        grid, voxels = _voxels_of_images(runs, headers, files=files)
+    else:
+        headers = [None] * len(runs)
+        grid, voxels = _voxels_of_manifest(runs, mask=mask)
+    return ParticipantSize(
+        participant=participant,
+        runs=tuple(
+            RunSize(run, plan.trials[run.key].n_trials, header, responses_are_stored(plan, tree, run))
+            for run, header in zip(runs, headers, strict=True)
+        ),
+        grid=grid,
+        voxels=voxels,
+        mask="--mask" if mask else "derivative" if files else "computed",
+    )
+
+
+def _voxels_of_images(
+    runs: Sequence[Run], headers: Sequence[SeriesHeader | None], *, files: Sequence[Path]
+) -> tuple[Grid | None, IntArray]:
     grid = next((header.grid for header in headers if header is not None), None)
-    files = mask_paths(runs, plan.config.inputs.mask)
+    voxels: IntArray
     if files:
         grid, inside = mask_of_files(files[:1])
         voxels = np.flatnonzero(inside)
@@ -97,16 +129,18 @@ def participant_size(plan: Plan, tree: OutputTree, participant: str) -> Particip
         if header is not None and grid is not None:
             other = files[0].name if files else "the other runs"
             check_grid(header.grid, grid, path=image_path(run), other=other)
-    return ParticipantSize(
-        participant=participant,
-        runs=tuple(
-            RunSize(run, plan.trials[run.key].n_trials, header, responses_are_stored(plan, tree, run))
-            for run, header in zip(runs, headers, strict=True)
-        ),
-        grid=grid,
-        voxels=voxels,
-        mask="--mask" if plan.config.inputs.mask else "derivative" if files else "computed",
-    )
+    return grid, voxels
+
+
+def _voxels_of_manifest(runs: Sequence[Run], *, mask: str | None) -> tuple[Grid, IntArray]:
+    """The grid and its voxels, once every file that the manifest names was found to fit and to hold the rows."""
+    if mask is not None:
+        grid, inside = betas_mask(runs, mask=mask)
+    else:
+        grid = grid_of_betas(runs)
+        inside = np.ones(grid.shape, dtype=bool)
+    check_betas(runs, mask=inside, grid=grid)
+    return grid, np.flatnonzero(inside)
 
 
 def shared_voxels(sizes: Sequence[ParticipantSize]) -> IntArray:
@@ -133,4 +167,4 @@ def shared_voxels(sizes: Sequence[ParticipantSize]) -> IntArray:
 
 def _header(run: Run) -> SeriesHeader | None:
     path = image_path(run)
-    return read_series_header(path) if path.name.endswith((".nii", ".nii.gz")) else None
+    return read_series_header(path) if is_nifti(path.name) else None

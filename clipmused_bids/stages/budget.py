@@ -79,7 +79,8 @@ def portions(
     if usable < least:
         raise UsageError(
             f"{label}: {_text(max(0, usable))} of memory are left for this run; it needs {_text(least)}.",
-            hint="give more with --mem AMOUNT, or use a smaller mask (--mask FILE)",
+            hint=f"--mem {-(-(held_memory() + least) // 2**20)}M, since the process itself holds "
+            f"{_text(held_memory())}; or use a smaller mask (--mask FILE)",
         )
     left = usable - fixed - outcome
     # A whole block at the usual size goes before holding the series, which the disk cache holds as well.

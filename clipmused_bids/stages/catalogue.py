@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.catalogue import StimulusTable, read_stimuli_table
 from clipmused_bids.dataset.contents import read_json
+from clipmused_bids.dataset.documents import canonical_json
 from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.movie_labels import read_movie_captions, read_movie_labels
 from clipmused_bids.dataset.movies import movie_length
@@ -93,6 +96,22 @@ class Catalogue:
         labels = self.stimuli.labels.copy()
         labels[self.rows_of(names)] = np.nan
         return replace(self, stimuli=replace(self.stimuli, labels=labels), left_out=tuple(names))
+
+    def hashes_of(self, stimulus_ids: Collection[str], *, guiding: bool) -> dict[str, str]:
+        """SHA-256 of what a decoder learns about these stimuli: labels; if they guide it, captions and pictures."""
+        names = sorted(name for name in stimulus_ids if name in self._row_of)
+        rows = self.rows_of(names)
+        labels = np.nan_to_num(self.stimuli.labels[rows], nan=-1.0).tolist()
+        found: dict[str, Any] = {"labels": [names, self.stimuli.label_names, labels]}
+        if guiding:
+            found["captions"] = [
+                [name, self.stimuli.captions[k]] for name, k in zip(names, rows, strict=True)
+            ]
+            found["pictures"] = [[name, self.content[k]] for name, k in zip(names, rows, strict=True)]
+        return {
+            f"{what}_sha256": hashlib.sha256(canonical_json(value).encode()).hexdigest()
+            for what, value in found.items()
+        }
 
     def contents_of(self, stimulus_ids: Sequence[str]) -> tuple[str, ...]:
         """Content key of each trial's stimulus; "" where there is no picture."""

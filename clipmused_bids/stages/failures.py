@@ -46,8 +46,11 @@ class Failures:
                 raise
             if self.stop_at_first:
                 raise _named(error, participant) from error
+            known = {(who, str(what)) for who, what in self.seen}
             self.seen.append((participant, error))
-            logger.error("error: sub-%s: %s", participant, error)
+            # What every run of a participant would say alike is said once.
+            if (participant, str(error)) not in known:
+                logger.error("error: sub-%s: %s", participant, error)
 
     @property
     def errors(self) -> dict[str, ClipMusedError]:

@@ -18,7 +18,7 @@ from clipmused_bids.errors import ClipMusedError, DataError, ExitCode, UsageErro
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
-from clipmused_bids.stages.announcements import announce_responses
+from clipmused_bids.stages.announcements import announce_responses, announce_unused
 from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue, store_catalogue
 from clipmused_bids.stages.coverage import coverage_table
@@ -59,6 +59,8 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     started = time.monotonic()
     tree = OutputTree(config.output_dir)
     require_writable(config.output_dir)
+    if config.work_dir is not None:
+        require_writable(config.work_dir, option="--work-dir")
     failures = Failures(stop_at_first=config.stop_on_first_crash)
     with early_lines() as early:
         config = replace(config, actions=chosen_actions(config, tree))
@@ -78,6 +80,10 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
             from clipmused_bids.stages.target_source import load_target_source
 
             maker = load_target_source(plan, catalogue, split, tree, device=device)
+        if split is not None and "train" in config.actions:
+            from clipmused_bids.stages.train import refuse_other_decoders
+
+            refuse_other_decoders(plan, split, tree, maker=maker)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
@@ -151,6 +157,8 @@ def _say_plan(plan: Plan) -> None:
         " + ".join(plan.config.actions), len(plan.participants), len(plan.runs),
         f"common space {plan.runs[0].space}" if plan.common_space else "native space",
     )  # fmt: skip
+    if not uses_stored_decoder(plan.config):
+        announce_unused(plan)
     confounds = sum(run.confounds is None for run in plan.runs if run.image_kind == "bold")
     if confounds and plan.config.inputs.confounds != "none":
         logger.warning(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.config import InputOptions, bank_place
+from clipmused_bids.config import InputOptions, hdf5_place
 from clipmused_bids.dataset.catalogue import read_stimuli_table
 from clipmused_bids.dataset.movie_events import may_show_movies, sampled, shows_movies
 from clipmused_bids.dataset.movie_logs import LOG_COLUMNS, is_log, movie_of_run
@@ -69,7 +69,7 @@ def sample_movies(
     Raises
     ------
     UsageError
-        If ``--movie`` names a movie and no events log one.
+        If ``--movie`` names a movie and no events log one; if ``--frame-interval`` is given and none show one.
     DataError
         If some runs show movies and others clips or pictures.
     """
@@ -90,6 +90,11 @@ def sample_movies(
         except ClipMusedError as error:
             del made[run.key]
             _note(type(error)(f"{run.label}: {error.args[0]}", hint=error.hint), run, selected, failures)
+    if inputs.frame_interval is not None and here and not samples_of(made) and not failures.seen:
+        raise UsageError(
+            f"--frame-interval {inputs.frame_interval:g}: no events of this request show movies.",
+            hint="leave it out; events name movies in stim_file (.mp4, ...), or log their times",
+        )
     _require_one_kind(made, here)
     _say(made, movies, interval)
     return made, movies
@@ -166,7 +171,7 @@ def _find_movies(
             sorted(set(wanted.values())),
             bids_dir=bids_dir,
             # Banks hold single pictures.
-            stimuli_dirs=[place for place in inputs.stimuli_dirs if bank_place(place) is None],
+            stimuli_dirs=[place for place in inputs.stimuli_dirs if hdf5_place(place) is None],
             table=read_stimuli_table(bids_dir, stimulus_map=inputs.stimulus_map),
         )
         files = dict(zip(resolved.names, resolved.picture, strict=True))

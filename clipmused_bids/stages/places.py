@@ -10,8 +10,8 @@ from clipmused_bids.dataset.derivatives import Derivative
 from clipmused_bids.errors import CannotCreateError
 
 
-def require_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be made or written to, before anything is computed.
+def require_writable(folder: Path, *, option: str = "OUTPUT_DIR") -> None:
+    """Refuse a folder that cannot be made or written to, before anything is computed.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def require_writable(folder: Path) -> None:
         why = "read-only or not yours" if existing.is_dir() else "a file, not a folder"
         raise CannotCreateError(
             f"{folder}: outputs cannot be written there ({existing} is {why}).",
-            hint="give another OUTPUT_DIR; in a container bind it without :ro",
+            hint=f"give another {option}; in a container bind it without :ro",
         )
 
 

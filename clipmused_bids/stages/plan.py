@@ -12,6 +12,7 @@ from typing import Literal
 from clipmused_bids.config import Config, Hyperparameters, ResponseKind
 from clipmused_bids.dataset.derivatives import Derivative, find_derivatives
 from clipmused_bids.dataset.events import read_events
+from clipmused_bids.dataset.filters import read_filters
 from clipmused_bids.dataset.images import run_seconds
 from clipmused_bids.dataset.layout import find_runs
 from clipmused_bids.dataset.movie_logs import read_frame_log
@@ -139,6 +140,7 @@ def _found(config: Config, *, failures: Failures) -> FoundRuns:
         wanted=config.selection.participants,
         excluded=config.selection.exclude_participants,
     )
+    read_filters(config.selection.filter_file)  # one error for everyone, if it cannot be read
     wanted_kind = config.hyperparameters().responses.kind
     image_kind: Literal["auto", "bold", "betas"] = (
         "auto" if wanted_kind == "auto" else "betas" if wanted_kind == "betas" else "bold"
@@ -217,19 +219,27 @@ def _all_runs_with_events(
     if not others:
         return known
     selection = replace(config.selection, tasks=tasks, participants=(), exclude_participants=(), space=None)
-    try:
-        found = find_runs(
-            config.bids_dir,
-            derivatives=(),
-            selection=selection,
-            participants=others,
-            image_kind=known[0].image_kind if known else "bold",
-            need_events=True,
-            need_images=False,
-        )
-    except (DatasetError, SelectionError):
-        found = ()
-    return tuple(sorted((*known, *found), key=lambda run: everyone.index(run.participant)))
+
+    def found(participants: tuple[str, ...]) -> tuple[Run, ...]:
+        try:
+            return find_runs(
+                config.bids_dir,
+                derivatives=(),
+                selection=selection,
+                participants=participants,
+                image_kind=known[0].image_kind if known else "bold",
+                need_events=True,
+                need_images=False,
+            )
+        except (DatasetError, SelectionError):
+            return ()
+        except (DataError, MissingInputError) as error:
+            if len(participants) > 1:
+                return tuple(run for one in participants for run in found((one,)))
+            logger.warning("sub-%s: left out of the split: %s", participants[0], error)
+            return ()
+
+    return tuple(sorted((*known, *found(others)), key=lambda run: everyone.index(run.participant)))
 
 
 def _read_all_events(

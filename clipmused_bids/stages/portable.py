@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipmused_bids.config import bank_place
+from clipmused_bids.config import hdf5_place
 
 _LOCAL_DIR = "local-dir:"
 # A whole text that is a place, after a flag, a dataset's name or a scheme: --mask=/x, fmriprep=/x, local-dir:/x.
@@ -51,7 +51,7 @@ def names_only(value: Any) -> Any:
 
 def _last_part(place: str) -> str:
     """Name of a file or folder; of an image bank the file's name and its dataset."""
-    file, dataset = bank_place(place) or (place, "")
+    file, dataset = hdf5_place(place) or (place, "")
     return f"{Path(file).name}:{dataset}" if dataset else Path(file).name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ from clipmused_bids.stages.progress import track
 
 logger = logging.getLogger(__name__)
 
+# Options of ``ResponseOptions`` that each kind of response depends on.
+OPTIONS_OF_KIND: Mapping[str, tuple[str, ...]] = {
+    "lss": ("hrf", "high_pass", "noise", "others"),
+    "lsa": ("hrf", "high_pass", "noise"),
+    "window": ("lag", "window"),
+    "betas": (),
+}
+
 
 def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> None:
     """Estimate and store what is not stored yet; each run is read once.
@@ -56,15 +64,9 @@ def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> No
 def response_settings(plan: Plan, run: Run) -> dict[str, Any]:
     """Everything a run's responses depend on, as stored beside them; no path of this machine is in it."""
     options = as_tables(plan.hyperparameters.responses)
-    used = {
-        "lss": ("hrf", "high_pass", "noise", "others"),
-        "lsa": ("hrf", "high_pass", "noise"),
-        "window": ("lag", "window"),
-        "betas": (),
-    }[plan.kind]
     settings = {
         "kind": plan.kind,
-        **{name: options[name] for name in used},
+        **{name: options[name] for name in OPTIONS_OF_KIND[plan.kind]},
         "merge_blocks": plan.config.inputs.merge_blocks,
         "trial_types": list(plan.config.inputs.trial_types),
         "mask": mask_setting(plan, run.participant),

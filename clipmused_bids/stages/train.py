@@ -35,7 +35,7 @@ from clipmused_bids.stages.progress import epoch_report
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
-from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
+from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, stimuli_in, training_set
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +54,37 @@ def train_group(
     device: str,
 ) -> None:
     """Train one decoder for all participants; methods that know one participant get one decoder each."""
-    people = (
-        [[p] for p in plan.participants] if METHODS[method].per_participant else [list(plan.participants)]
-    )
-    for members in people:
-        participant = members[0] if METHODS[method].per_participant else None
+    for members, participant in decoders_of(plan, method=method):
         train_decoder(
             plan, tree, catalogue, split, members=members, participant=participant, method=method,
             model_label=model_label, maker=maker, device=device,
         )  # fmt: skip
+
+
+def decoders_of(plan: Plan, *, method: str) -> list[tuple[list[str], str | None]]:
+    """Members of each decoder that is trained, and the participant it is of; None for everyone's."""
+    if plan.config.level == "participant" or METHODS[method].per_participant:
+        return [([p], p) for p in plan.participants]
+    return [(list(plan.participants), None)]
+
+
+def refuse_other_decoders(plan: Plan, split: Split, tree: OutputTree, *, maker: TargetSource | None) -> None:
+    """Refuse to train over decoders of another configuration, before anything is computed.
+
+    Who takes part and with which runs is compared when training starts, since participants may fail before.
+
+    Raises
+    ------
+    CannotCreateError
+        Names the difference.
+    """
+    if plan.config.overwrite:
+        return
+    for members, participant in decoders_of(plan, method=plan.config.method):
+        request = decoder_request(plan, split, members=members, method=plan.config.method, maker=maker)
+        for name in ("participants", "runs", "mask", "atlas_sha256"):
+            request.pop(name)
+        _is_done(tree.model_folder(plan.config.model_label), participant, request, overwrite=False)
 
 
 def train_decoder(
@@ -89,6 +111,10 @@ def train_decoder(
     request = {
         **decoder_request(plan, split, members=members, method=method, maker=maker),
         "left_out": list(catalogue.left_out),
+        "stimuli": catalogue.hashes_of(
+            set(stimuli_in(plan, split, "train", "val")),
+            guiding=METHODS[method].deep and plan.config.inputs.targets is None,
+        ),
     }
     whose = f"sub-{participant}" if participant else "group"
     _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)

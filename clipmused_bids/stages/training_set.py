@@ -136,6 +136,17 @@ def training_set(
     return TrainingSet(train, validation, tuple(standardizations), chosen, images)
 
 
+def stimuli_in(plan: Plan, split: Split, *wanted: SetName) -> list[str]:
+    """Stimulus of each trial of these sets, of all participants."""
+    sets = sets_of_runs(split, plan.event_runs, plan.trials)
+    return [
+        stimulus
+        for run in plan.event_runs
+        for stimulus, name in zip(plan.trials[run.key].stimulus_id, sets[run.key], strict=True)
+        if name in wanted
+    ]
+
+
 def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str, ...]:
     """Labels that occur, and are frequent enough, in the training trials of all participants.
 
@@ -146,14 +157,7 @@ def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str
     DataError
         If no label is left.
     """
-    sets = sets_of_runs(split, plan.event_runs, plan.trials)
-    train = [
-        stimulus
-        for run in plan.event_runs
-        for stimulus, name in zip(plan.trials[run.key].stimulus_id, sets[run.key], strict=True)
-        if name == "train"
-    ]
-    labels = catalogue.labels_of(train)
+    labels = catalogue.labels_of(stimuli_in(plan, split, "train"))
     frequency = np.nansum(labels, axis=0) / np.maximum((~np.isnan(labels)).sum(axis=0), 1)
     kept = (frequency > 0) & (frequency >= plan.hyperparameters.min_label_frequency)
     names = catalogue.stimuli.label_names
@@ -285,4 +289,6 @@ def _scratch_folder(work_dir: Path) -> tempfile.TemporaryDirectory[str]:
         work_dir.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix="clipmused_", dir=work_dir)
     except OSError as error:
-        raise CannotCreateError(f"--work-dir {work_dir}: {error.strerror}.") from error
+        raise CannotCreateError(
+            f"--work-dir {work_dir}: {error.strerror}.", hint="choose another folder with --work-dir"
+        ) from error

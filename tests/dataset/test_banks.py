@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmused_bids.config import bank_place
+from clipmused_bids.config import hdf5_place
 from clipmused_bids.dataset.banks import ImageBank, open_bank, read_row, row_hashes
 from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.picture_contents import content_keys
@@ -140,7 +140,7 @@ def test_banks_that_are_refused(bank, tmp_path):
     with pytest.raises(UsageError, match=r"not named\.\nhint: --stimuli-dir .*bank\.hdf5:/betas"):
         open_bank(bank, "", first=0)
     with pytest.raises(
-        DataError, match="no dataset /images; datasets are betas, deep/first, flat, grey, rgb"
+        DataError, match="no dataset /images; datasets in it: /betas, /deep/first, /flat, /grey, /rgb"
     ):
         open_bank(bank, "/images", first=0)
     with pytest.raises(DataError, match="no dataset /deep"):
@@ -187,4 +187,4 @@ def test_pixels_in_other_files_are_not_read(bank, tmp_path):
     ],
 )
 def test_how_a_bank_is_named(place, expected):
-    assert bank_place(place) == expected
+    assert hdf5_place(place) == expected

@@ -211,7 +211,7 @@ def test_files_that_cannot_serve_are_named(tmp_path):
     refused(path, r"x\.h5: no dataset /betas; datasets in it: /deep/betas", dataset="/betas")
     refused(path, r"x\.h5: no dataset /deep; datasets in it: /deep/betas", dataset="/deep")
     (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:-500])
-    refused(tmp_path / "cut.h5", r"cut\.h5: the file is truncated, damaged")
+    refused(tmp_path / "cut.h5", r"cut\.h5: not a readable HDF5 file, truncated or damaged")
     whole = save(tmp_path, "y.npy", VALUES)
     (tmp_path / "cut.npy").write_bytes(whole.read_bytes()[:-5])
     refused(tmp_path / "cut.npy", r"cut\.npy: no plain array")

@@ -150,8 +150,9 @@ def test_labels_that_are_refused(tmp_path):
         labels(tmp_path, "stimulus_id\tx\ty\na\tp\tq\n", ["a"])
     with pytest.raises(DataError, match=r"no categories; a COCO annotation file was expected"):
         labels(tmp_path, {"images": [], "annotations": []}, ["a"], name="c.json")
-    with pytest.raises(UsageError, match="not both"):
-        read_labels(("a.tsv", "b.json"), stimulus_ids=["a"], presentations=NOTHING, stimuli_table=None)
+    for paths, message in ((("a.tsv", "b.json"), "one kind of them"), (("a.hdf5:/x",), "seconds of movies")):
+        with pytest.raises(UsageError, match=message):
+            read_labels(paths, stimulus_ids=["a"], presentations=NOTHING, stimuli_table=None)
 
 
 def test_half_is_enough_and_the_rest_is_named(tmp_path, caplog):
@@ -328,3 +329,13 @@ def test_globs_against_the_standard_library(keys, name):
         if set(key) & set("*?[") and any(fnmatchcase(way, key) for way in spellings(name))
     ]
     assert GlobIndex(keys).rows_of(name) == expected
+
+
+def test_rows_that_contradict_each_other_are_named(tmp_path, caplog):
+    table = "stimulus_id\tdog\tcat\nb\t0\t1\na\t1\t0\na\t0\tn/a\nb\t0\t1\n"
+    _, values, _ = labels(tmp_path, table, ["a", "b"])
+    assert values.tolist() == [[1, 0], [0, 1]]
+    assert "rows of 1 key(s) contradict each other (a); 1 goes over 0." in caplog.text
+    caplog.clear()
+    labels(tmp_path, "stimulus_id\tlabels\na\tdog\na\tcat\nb\tdog\n", ["a", "b"])
+    assert "contradict" not in caplog.text

@@ -232,7 +232,7 @@ def test_one_matrix_for_each_movie(tmp_path):
     ("write", "place", "message"),
     [
         (lambda file: file.create_dataset("m", data=MATRIX), "m", "nothing names the columns of /m"),
-        (lambda file: file.create_dataset("a", data=MATRIX), "m", "nothing is called m; there are a"),
+        (lambda file: file.create_dataset("a", data=MATRIX), "m", "no dataset m; datasets in it: /a"),
         (lambda file: file.create_dataset("m", data=np.zeros(3)), "m", r"/m has shape \(3,\)"),
         (lambda file: file.create_dataset("m", data=MATRIX.T).attrs.update(names=["a", "b"]), "m", "3 columns and 2"),
         (lambda file: file.create_dataset("m", data=MATRIX * 0.5).attrs.update(names=["a", "b"]), "m", "holds 0.5"),

@@ -55,6 +55,110 @@ def test_the_others_are_trained_decoded_and_scored(
     assert not list(out.glob("sub-01/func/*_desc-ridgepooled_predictions.tsv"))
 
 
+def test_events_that_are_no_file_fail_one_participant(
+    own_study: Path, command: Command, tmp_path: Path
+) -> None:
+    """Also where that participant was not asked for: the split is then made without."""
+    (events,) = own_study.glob("sub-01/func/*run-02_events.tsv")
+    events.unlink()
+    events.mkdir()
+    done = command(own_study, tmp_path / "both", "group", "--train", "--method", "ridge")
+    assert done.returncode == 66
+    assert "1 participant(s) failed:\n  sub-01  exit 66" in done.stderr
+    assert (tmp_path / "both" / "models" / "ridge" / "sub-02_model.safetensors").exists()
+    words = ("participant", "--participant-label", "02", "--train", "--method", "ridge")
+    done = command(own_study, tmp_path / "one", *words)
+    assert done.returncode == 0, done.stderr
+    assert "sub-01: left out of the split: " in done.stderr
+
+
+def test_a_filter_file_that_cannot_be_read_is_said_once(
+    study: Path, command: Command, tmp_path: Path
+) -> None:
+    words = ("group", "--method", "ridge", "--bids-filter-file", tmp_path / "none.json")
+    done = command(study, tmp_path / "out", *words)
+    assert done.returncode == 66
+    assert done.stderr.count("none.json: No such file") == 1
+
+
+def test_another_configuration_is_refused_before_anything_is_computed(
+    study: Path, command: Command, tmp_path: Path
+) -> None:
+    """Responses of two kinds may be stored side by side, decoders under one label may not."""
+    out = tmp_path / "out"
+    words = ("group", "--train", "--method", "ridge")
+    assert command(study, out, *words).returncode == 0
+    before = sorted(out.rglob("*"))
+    done = command(study, out, *words, "--response", "window")
+    assert done.returncode == 73
+    assert "response_kind: then lss, now window" in done.stderr
+    assert sorted(out.rglob("*")) == before
+    done = command(study, out, *words, "--response", "window", "--overwrite")
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_labels_of_the_same_names_train_another_decoder(
+    study: Path, command: Command, tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.tsv"
+    names = [f"stim-{k:04d}_image.png" for k in range(1, 131)]
+
+    def label(period: int) -> None:
+        rows = "".join(f"{name}\t{int(k % period == 0)}\t1\n" for k, name in enumerate(names))
+        table.write_text(f"stimulus_id\todd\tall\n{rows}")
+
+    words = ("group", "--train", "--method", "ridge", "--labels", table)
+    label(2)
+    assert command(study, tmp_path / "out", *words).returncode == 0
+    done = command(study, tmp_path / "out", *words)
+    assert (done.returncode, done.stderr.count(" reused.")) == (0, 2)
+    label(3)
+    done = command(study, tmp_path / "out", *words)
+    assert done.returncode == 73
+    assert "stimuli.labels_sha256: then" in done.stderr
+
+
+def test_a_scratch_folder_that_is_a_file_is_refused_at_once(
+    study: Path, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for more in ((), ("--dry-run",)):
+        words = ("group", "--method", "ridge", "--work-dir", tmp_path / "file", *more)
+        done = command(study, tmp_path / "out", *words)
+        assert done.returncode == 73
+        assert "hint: give another --work-dir" in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--lag", "3"), "Not used: --lag; responses by lss have no such setting."),
+        (
+            ("--response", "window", "--hrf", "spm"),
+            "Not used: --hrf; responses by window have no such setting.",
+        ),
+        (("--clip-model", "demo"), "Not used: targets.clip_model; ridge reads no features of stimuli."),
+        (("--targets", "no.safetensors"), "Not used: --targets; ridge reads no features of stimuli."),
+        (("--response", "window", "--lag", "3"), None),
+        (("--hrf", "spm"), None),
+    ],
+)
+def test_options_that_change_nothing_are_named(
+    study: Path, command: Command, tmp_path: Path, words: tuple[str, ...], line: str | None
+) -> None:
+    done = command(study, tmp_path / "out", "group", "--dry-run", "--method", "ridge", *words)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert line in said if line else "Not used" not in said
+
+
+def test_the_interval_of_movies_needs_a_movie(study: Path, command: Command, tmp_path: Path) -> None:
+    done = command(study, tmp_path / "out", "group", "--method", "ridge", "--frame-interval", "2")
+    assert done.returncode == 64
+    assert "--frame-interval 2: no events of this request show movies" in done.stderr
+
+
 def test_the_first_crash_may_end_the_run(own_study: Path, command: Command, tmp_path: Path) -> None:
     done = command(
         broken(own_study),

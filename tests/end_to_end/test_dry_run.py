@@ -14,6 +14,7 @@ import pytest
 
 from clipmused_bids.stages import catalogue as catalogue_stage
 from tests.end_to_end.conftest import Command, bold_of
+from tests.nsd_shaped import write_study
 
 DATA = os.environ.get("CLIPMUSED_TEST_DATA")
 RIDGE = ("--method", "ridge", "--device", "cpu")
@@ -240,3 +241,40 @@ def test_real_datasets(command: Command, tmp_path: Path, name: str, lines: list[
     assert lines[-1].split(", ")[0] in run.stderr
     assert in_bytes(done.stderr, "disk") == pytest.approx(of_tree(tmp_path / "out"), rel=0.2)
     assert seen(study) == before
+
+
+class TestManifest:
+    """A manifest of responses in the place of images and events."""
+
+    @pytest.fixture(params=["h5", "nii.gz", "npy"])
+    def words(self, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[object, ...]:
+        manifest = write_study(tmp_path / "nsd", request.param)
+        (tmp_path / "bids").mkdir()
+        (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "N", "BIDSVersion": "1.8.0"}')
+        mask = tmp_path / "nsd" / "sub-{participant}_mask.nii.gz"
+        labels = tmp_path / "nsd" / "labels.tsv"
+        return (tmp_path / "bids", tmp_path / "out", "group", *RIDGE, "--betas", manifest, "--mask", mask,
+                "--labels", labels)  # fmt: skip
+
+    def test_what_it_names_is_looked_at_and_the_run_goes_as_said(
+        self, words: tuple[object, ...], command: Command
+    ) -> None:
+        done = command(*words, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"^sub-01 +3 +120 +120 +6x8x5 +\d+ +--mask", done.stderr, re.MULTILINE), done.stderr
+        assert re.search(r"^sub-02 +3 +120 +120 +7x5x9 +\d+ +--mask", done.stderr, re.MULTILINE), done.stderr
+        assert re.search(r"^ +responses +\d+ s +6 runs, [1-9][\d.]* kB unpacked", done.stderr, re.MULTILINE)
+        assert command(*words, "--check").returncode == 0
+        done = command(*words, "--prepare")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"0 stored already; [1-9][\d.]* kB of images", done.stderr), done.stderr
+
+    def test_a_row_that_a_file_lacks_is_found(self, words: tuple[object, ...], command: Command) -> None:
+        manifest = words[words.index("--betas") + 1]
+        assert isinstance(manifest, Path)
+        lines = manifest.read_text().splitlines()
+        manifest.write_text("\n".join(line.replace("\t39\t", "\t40\t") for line in lines) + "\n")
+        done = command(*words, "--dry-run")
+        assert done.returncode == 65
+        assert "index 40 of" in done.stderr
+        assert "holds 40 responses" in " ".join(done.stderr.split())

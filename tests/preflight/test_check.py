@@ -9,7 +9,7 @@ import pytest
 from clipmused_bids.config import Config, InputOptions
 from clipmused_bids.errors import DataError, ExitCode
 from clipmused_bids.preflight import place_checks
-from clipmused_bids.preflight.check import Check, check, failed, report
+from clipmused_bids.preflight.check import Check, all_checks, check, failed, report
 from clipmused_bids.preflight.machine_checks import (
     core_check,
     home_check,
@@ -63,6 +63,16 @@ class TestDataset:
         assert text in found.text
         assert found.hint
 
+    def test_a_manifest_names_the_participants_itself(self, bids: Path, tmp_path: Path) -> None:
+        for k in (1, 2):
+            (bids / f"sub-0{k}").rmdir()
+        manifest = InputOptions(betas=f"{tmp_path}/betas.tsv")
+        states = {
+            inputs: next(iter(all_checks(config_of(bids, tmp_path / "out", inputs=inputs)))).state
+            for inputs in (InputOptions(), manifest)
+        }
+        assert list(states.values()) == ["FAIL", "ok"]
+
     def test_a_file(self, bids: Path) -> None:
         assert "a file, not a folder" in dataset_check(bids / "dataset_description.json").text
 
@@ -75,7 +85,7 @@ class TestPlaces:
         inputs = InputOptions(
             derivatives=(f"prep={tmp_path}/there", f"{tmp_path}/gone"),
             stimuli_dirs=(f"{tmp_path}/bank.hdf5:/images", f"{tmp_path}/there"),
-            labels=(f"{tmp_path}/labels.tsv",),
+            labels=(f"{tmp_path}/labels.tsv", f"{tmp_path}/bank.hdf5:/labels"),
             mask=f"{tmp_path}/masks/sub-{{participant}}.nii.gz",
             atlas="Schaefer2018",
         )
@@ -86,6 +96,7 @@ class TestPlaces:
             ("--stimuli-dir", "ok", "bank.hdf5"),
             ("--stimuli-dir", "ok", "there"),
             ("--labels", "FAIL", "labels.tsv"),
+            ("--labels", "ok", "bank.hdf5"),
             ("--mask", "ok", "masks"),
         ]
         assert {int(one.code) for one in found} == {0, 66}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipmused_bids.dataset.memory import held_memory
 from clipmused_bids.errors import UsageError
 from clipmused_bids.responses.projection import VOXEL_BLOCK
 from clipmused_bids.stages import budget
@@ -49,6 +50,8 @@ def test_too_little_is_refused_with_what_is_needed_and_that_suffices() -> None:
     ) as error:
         portions(-5, **LARGE)
     needed = int(str(error.value).split("needs ")[1].split(" MB")[0])
+    advised = int(str(error.value).split("--mem ")[1].split("M,")[0])
+    assert advised * 2**20 - held_memory() == pytest.approx(needed * 2**20, abs=8 * 2**20)
     assert not portions((needed + 1) * 2**20, **LARGE).in_memory
     with pytest.raises(UsageError, match=f"{needed - 1} MB of memory are left"):
         portions((needed - 1) * 2**20, **LARGE)

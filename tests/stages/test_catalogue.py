@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from clipmused_bids.errors import DataError, MissingInputError
+from clipmused_bids.records import Stimuli
+from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.catalogue import make_catalogue as catalogue_of
 from tests.stages.conftest import World, make_catalogue, make_run
 
@@ -115,3 +117,28 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_its_trials_are_counted(
     broken = {"b.png", "c.png"}
     with pytest.raises(DataError, match=r"2 of 3 pictures cannot be read; the first: .*b\.png"):
         catalogue_of(world.plan())
+
+
+def test_what_a_decoder_learns_about_its_stimuli_is_told_by_hashes() -> None:
+    """Labels always, also unknown ones; captions and pictures where they guide; nothing of other stimuli."""
+    stimuli = Stimuli(
+        ("a", "b", "c"), (None,) * 3, (("one",), (), ("two",)), ("x", "y"), np.array([[1, 0], [0, np.nan], [1, 1.0]]),
+        False,
+    )  # fmt: skip
+    before = Catalogue(stimuli=stimuli, content=("k1", "", "k3"), table={}, simulated=False)
+    seen = before.hashes_of({"b", "a", "unknown"}, guiding=True)
+    assert set(seen) == {"labels_sha256", "captions_sha256", "pictures_sha256"}
+    assert set(before.hashes_of({"a"}, guiding=False)) == {"labels_sha256"}
+
+    def changed(**fields: object) -> set[str]:
+        parts = {name: fields.pop(name) for name in ("content",) if name in fields}
+        after = replace(before, stimuli=replace(stimuli, **fields), **parts)  # type: ignore[arg-type]
+        now = after.hashes_of({"a", "b"}, guiding=True)
+        return {name.removesuffix("_sha256") for name in seen if now[name] != seen[name]}
+
+    assert changed(labels=np.array([[1, 0], [0, np.nan], [0, 0.0]])) == set()
+    assert changed(labels=np.array([[1, 0], [0, 0], [1, 1.0]])) == {"labels"}
+    assert changed(label_names=("x", "z")) == {"labels"}
+    assert changed(captions=(("one",), ("new",), ("two",))) == {"captions"}
+    assert changed(content=("k1", "", "other")) == set()
+    assert changed(content=("k1", "k2", "k3")) == {"pictures"}

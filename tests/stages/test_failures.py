@@ -81,6 +81,20 @@ def test_the_hint_of_a_single_failure_is_in_the_table(caplog: pytest.LogCaptureF
     assert [participant for participant, _ in failures.seen] == ["02", "02", "03"]
 
 
+def test_what_all_runs_of_a_participant_say_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures()
+    for message in ("no such column", "run 1: empty", "no such column", "run 2: empty"):
+        for participant in ("01", "02"):
+            with failures.of_participant(participant):
+                raise DataError(message)
+    said = [line.splitlines()[0] for line in caplog.messages]
+    assert said == [
+        f"error: sub-{participant}: {message}"
+        for message in ("no such column", "run 1: empty", "run 2: empty")
+        for participant in ("01", "02")
+    ]
+
+
 def test_if_everyone_failed_the_first_error_is_raised() -> None:
     failures = Failures()
     for participant in ("01", "02"):
