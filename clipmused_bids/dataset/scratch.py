@@ -106,12 +106,35 @@ def gathered_on_disk(
         return ScratchSeries(os.dup(file.fileno()), shape)
 
 
+def rows_on_disk(
+    blocks: Iterable[NDArray[np.float32]], *, shape: tuple[int, int], path: Path
+) -> NDArray[np.float32]:
+    """Gather blocks of rows in a file and map it; removing the file is the caller's business.
+
+    Written before it is mapped: a map that outgrows a full disk ends the process without a word.
+
+    Raises
+    ------
+    OutputWriteError
+        If the file cannot be written, or its disk is full; says how much was needed.
+    """
+    with (
+        _explained(path.parent, 4 * shape[0] * shape[1], otherwise="without it none is needed"),
+        path.open("wb") as file,
+    ):
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=np.float32).data)
+    return np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+
+
 @contextmanager
-def _explained(folder: Path, n_bytes: int) -> Iterator[None]:
+def _explained(
+    folder: Path, n_bytes: int, *, otherwise: str = "with a larger --mem no scratch file is needed"
+) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise OutputWriteError(
             f"{folder}: {error.strerror}; a scratch file of {n_bytes / 2**30:.2g} GB was to be written there.",
-            hint="--work-dir FOLDER names another disk; with a larger --mem no scratch file is needed",
+            hint=f"--work-dir FOLDER names another disk; {otherwise}",
         ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clipmused_bids.dataset.response_files import StoredResponses
+from clipmused_bids.dataset.scratch import rows_on_disk
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import BoolArray, IntArray, ResponseTable, Run
 from clipmused_bids.responses.standardize import Scaling, UnitStatistics, block_scaling, unit_statistics
@@ -142,12 +143,15 @@ def staged(table: ResponseTable, path: Path) -> ResponseTable:
     table : ResponseTable
     path : Path
         File to be made; removing it is the caller's business.
+
+    Raises
+    ------
+    OutputWriteError
+        If its disk is full, or it cannot be written.
     """
-    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(table.n_rows, table.n_voxels))
-    for start in range(0, table.n_rows, 512):
-        index = np.arange(start, min(start + 512, table.n_rows))
-        rows[index] = table.read(index)
-    rows.flush()
+    starts = range(0, table.n_rows, 512)
+    blocks = (table.read(np.arange(start, min(start + 512, table.n_rows))) for start in starts)
+    rows = rows_on_disk(blocks, shape=(table.n_rows, table.n_voxels), path=path)
     voxels = np.arange(table.n_voxels)
     zero, one = np.zeros(table.n_voxels, dtype=np.float32), np.ones(table.n_voxels, dtype=np.float32)
     return ResponseTable(blocks=(rows,), columns=(voxels,), mean=(zero,), sd=(one,))

@@ -249,7 +249,7 @@ def _gathered(
         return list(tables)
     folder = Path(scratch.enter_context(_scratch_folder(work_dir)))
     return [
-        staged(table, folder / f"{person.participant}.npy")
+        staged(table, folder / f"{person.participant}.float32")
         for person, table in zip(people, tables, strict=True)
     ]
 

@@ -69,22 +69,30 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     assert "--work-dir" in str(error.value.hint)
 
 
-def test_a_full_disk_is_an_error_with_a_hint_and_not_the_end_of_the_process(tmp_path):
+@pytest.mark.parametrize(
+    ("writer", "place", "hint"),
+    [
+        ("gathered_on_disk", "folder=folder", "with a larger --mem"),
+        ("rows_on_disk", "path=folder / 'rows'", "without it none is needed"),
+    ],
+)
+def test_a_full_disk_is_an_error_with_a_hint_and_not_the_end_of_the_process(tmp_path, writer, place, hint):
     """A limit on file sizes acts as a full disk does, in the middle of writing."""
     code = (
         "import resource, sys, numpy as np, pathlib\n"
-        "from clipmused_bids.dataset.scratch import gathered_on_disk\n"
+        f"from clipmused_bids.dataset.scratch import {writer}\n"
         "from clipmused_bids.errors import OutputWriteError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "block = np.ones((100, 1000), np.float32)\n"
-        "try: gathered_on_disk([block] * 10, shape=(1000, 1000), folder=pathlib.Path(sys.argv[1]))\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        f"try: {writer}([block] * 10, shape=(1000, 1000), {place})\n"
         "except OutputWriteError as error: print(error); sys.exit(int(error.exit_code))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 74, done.stderr
     assert f"{tmp_path}: File too large; a scratch file of 0.0037 GB was to be written there." in done.stdout
-    assert "hint: --work-dir FOLDER" in done.stdout
+    assert f"hint: --work-dir FOLDER names another disk; {hint}" in done.stdout
 
 
 def save(path: Path, values: np.ndarray) -> Run:

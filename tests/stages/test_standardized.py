@@ -79,10 +79,13 @@ def test_staged_rows_are_the_same_rows(world: World, tmp_path: Path, precision: 
     person = three_runs(world, precision=precision, n=200)
     scaling = fit_standardization(person, WANTED, unit="run", scaling="zscore", train=np.ones(600, bool))
     table = response_table(person, WANTED, scaling)
-    copy = staged(table, tmp_path / "rows.npy")
+    copy = staged(table, tmp_path / "rows")
     rows = np.random.default_rng(0).permutation(600)
     np.testing.assert_array_equal(copy.read(rows), table.read(rows))
-    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), table.read(np.arange(600)))
+    stored = np.fromfile(tmp_path / "rows", np.float32).reshape(600, -1)
+    np.testing.assert_array_equal(stored, table.read(np.arange(600)))
+        np.fromfile(tmp_path / "rows", np.float32).reshape(600, -1), table.read(np.arange(600))
+    )
 
 
 @pytest.mark.parametrize(("n_train", "source"), [(10, "training"), (9, "transductive"), (0, "transductive")])

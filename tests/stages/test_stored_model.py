@@ -160,7 +160,7 @@ class Broken:
     seen: list[str]
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        type(self).seen = sorted(path.name for path in self.scratch.rglob("*.npy"))
+        type(self).seen = sorted(path.name for path in self.scratch.rglob("*.float32"))
         raise DataError("on the way")
 
 
@@ -171,7 +171,7 @@ def test_the_scratch_folder_is_emptied_after_a_failure(
     monkeypatch.setattr(train, "create", lambda *_args, **_kwargs: Broken())
     with pytest.raises(DataError, match="on the way"):
         fit(study, study.plan(work_dir=Broken.scratch), study.split(SETS))
-    assert Broken.seen == ["01.npy", "1.npy", "12.npy"]
+    assert Broken.seen == ["01.float32", "1.float32", "12.float32"]
     assert list(Broken.scratch.iterdir()) == []
     assert not model_path(study.tree.model_folder("m"), participant=None).exists()
 

@@ -268,7 +268,7 @@ def test_rows_on_the_fast_disk_are_the_same_and_do_not_stay(shared: World, tmp_p
             plan, shared.tree, make_catalogue(ALWAYS), split, members=("01", "02"), method="ridge", maker=None,
             scratch=scratch,
         )  # fmt: skip
-        assert sorted(path.name for path in work.rglob("*.npy")) == ["01.npy", "02.npy"]
+        assert sorted(path.name for path in work.rglob("*.float32")) == ["01.float32", "02.float32"]
         for a, b in zip(made.train.read(), plain.train.read(), strict=True):
             np.testing.assert_array_equal(a, b)
     assert list(work.iterdir()) == []
