@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clipmused_bids.records import Grid, ResponseTable, Targets, TrialData, VoxelSpace
+
+# How fast this machine is at the moment is no property of the code.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def response_table(blocks: list[np.ndarray]) -> ResponseTable:

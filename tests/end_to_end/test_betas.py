@@ -160,7 +160,7 @@ def test_one_broken_person_does_not_stop_the_other(command: Command, tmp_path: P
     (tmp_path / "data" / "sub-02_ses-nsd02_betas.h5").write_bytes(b"cut")
     done = command(*words(tmp_path, manifest, "--prepare"))
     assert done.returncode == 65
-    assert "sub-02_ses-nsd02_betas.h5: the file is truncated, damaged" in done.stderr
+    assert "sub-02_ses-nsd02_betas.h5: not a readable HDF5 file, truncated or damaged" in done.stderr
     assert len(list((tmp_path / "out").glob(PATTERN))) == 3, "nothing of sub-02 was begun"
 
 

@@ -50,7 +50,7 @@ def report(study: Path, quick: Path, command: Command, tmp_path_factory: pytest.
     "line",
     [
         r"^Request     group: train \+ decode \+ evaluate$",
-        r"task scenes, common space MNI152NLin2009cAsym",
+        r"task scenes,\s+common\s+space\s+MNI152NLin2009cAsym",  # the path before it may break the line
         r"^sub-01 +3 +96 +\d+ +\d+x\d+x\d+ +1660 +derivative +3 of 3 +0 of 3$",
         r"^sub-02 +3 +96 +\d+ +\d+x\d+x\d+ +1520 +derivative",
         r"^Events      columns \(6 file\(s\)\): onset, duration, trial_type, stim_file, stim_id",

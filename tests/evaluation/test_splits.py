@@ -522,7 +522,7 @@ class TestAssign:
         assert result.set_name == tuple(sets_of(design, split)[np.array(design.participant) == "02"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000), n_people=st.integers(1, 4), share=st.floats(0, 1), times=st.integers(1, 3)
 )

@@ -48,7 +48,7 @@ def test_same_seed_same_parts_other_seed_other_parts():
     assert (part_of(labels, seed=7) != part_of(labels, seed=8)).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 60),
     n_labels=st.integers(0, 5),

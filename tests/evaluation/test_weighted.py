@@ -10,7 +10,7 @@ from clipmused_bids.evaluation.metrics import score
 from clipmused_bids.evaluation.weighted import weighted_auc, weighted_average_precision, weighted_metric
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(4, 60), levels=st.integers(1, 30), seed=st.integers(0, 10_000))
 def test_is_scikit_learns_under_sample_weights_ties_included(n, levels, seed):
     rng = np.random.default_rng(seed)

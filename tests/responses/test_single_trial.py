@@ -260,7 +260,7 @@ def test_one_model_of_all_trials_tells_them_apart(trials_of):
     assert np.abs(single_trial_responses(bold, design) - amplitudes).max() > 0.05
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(kind=st.sampled_from(KINDS), scale=st.floats(0.01, 100), seed=st.integers(0, 99))
 def test_responses_follow_the_signal_and_ignore_the_nuisance(trials_of, kind, scale, seed):
     generator = np.random.default_rng(seed)
@@ -277,7 +277,7 @@ def test_responses_follow_the_signal_and_ignore_the_nuisance(trials_of, kind, sc
     np.testing.assert_allclose(again, scale * plain, rtol=1e-6, atol=1e-6 * scale)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     kind=st.sampled_from(KINDS),
     order=st.permutations(range(6)),

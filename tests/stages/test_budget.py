@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmused_bids.dataset.memory import held_memory
@@ -66,7 +66,6 @@ def test_too_little_is_refused_with_what_is_needed_and_that_suffices() -> None:
     n_trials=st.integers(1, 2000),
     keep=st.booleans(),
 )
-@settings(deadline=None)
 def test_what_is_held_never_exceeds_what_may_be(
     usable: int, n_scans: int, n_voxels: int, n_trials: int, keep: bool
 ) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -25,7 +25,6 @@ def test_postprocess_clamps_before_it_scales() -> None:
     np.testing.assert_allclose(postprocess(raw), [expected, [0, 0, 0]], rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, (4, 6), elements=st.floats(-50, 50, width=32)))
 def test_postprocessed_rows_have_length_one_or_zero(raw: np.ndarray) -> None:
     length = np.linalg.norm(postprocess(raw), axis=1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -26,7 +26,6 @@ from clipmused_bids.training.guidance import TargetSimilarity
 CPU = torch.device("cpu")
 
 
-@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5))
 def test_an_epoch_draws_every_trial_once(n_trials: int, batch_size: int, seed: int) -> None:
     batches = epoch_order(n_trials, batch_size=batch_size, generator=np.random.default_rng(seed))
