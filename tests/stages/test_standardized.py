@@ -84,8 +84,6 @@ def test_staged_rows_are_the_same_rows(world: World, tmp_path: Path, precision: 
     np.testing.assert_array_equal(copy.read(rows), table.read(rows))
     stored = np.fromfile(tmp_path / "rows", np.float32).reshape(600, -1)
     np.testing.assert_array_equal(stored, table.read(np.arange(600)))
-        np.fromfile(tmp_path / "rows", np.float32).reshape(600, -1), table.read(np.arange(600))
-    )
 
 
 @pytest.mark.parametrize(("n_train", "source"), [(10, "training"), (9, "transductive"), (0, "transductive")])
