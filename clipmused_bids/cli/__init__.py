@@ -93,6 +93,12 @@ def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> N
         warnings.simplefilter("ignore")
 
 
+def _not_permitted(error: PermissionError) -> MissingInputError:
+    return MissingInputError(
+        f"{error.filename}: permission denied.", hint="chmod +r (folders: +rx), or ask its owner"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are printed in one screen."""
     arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
@@ -106,11 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
         return int(ExitCode.INTERRUPTED)
-    except ClipMusedError as error:
+    except (ClipMusedError, PermissionError) as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"error: {error}", err=True)
-        return int(error.exit_code)
+        expected = error if isinstance(error, ClipMusedError) else _not_permitted(error)
+        click.echo(f"error: {expected}", err=True)
+        return int(expected.exit_code)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmused_bids.dataset.names import BidsName, parse_name, run_index
+from clipmused_bids.errors import MissingInputError
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,7 @@ def _listed(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise MissingInputError(
+            f"{folder}: the folder cannot be listed ({error.strerror}).", hint="chmod +rx, or ask its owner"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -70,6 +71,39 @@ def test_events_that_are_no_file_fail_one_participant(
     done = command(own_study, tmp_path / "one", *words)
     assert done.returncode == 0, done.stderr
     assert "sub-01: left out of the split: " in done.stderr
+
+
+def test_what_may_not_be_read_is_named(
+    own_study: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of one participant fails that participant; the folder of stimuli, everyone."""
+    scandir, is_file = os.scandir, Path.is_file
+
+    def denied(place: object) -> PermissionError:
+        return PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    def listing(place: object = ".") -> object:
+        if str(place) == str(own_study / "sub-01" / "func"):
+            raise denied(place)
+        return scandir(place)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", listing)
+    words = ("group", "--train", "--method", "ridge")
+    done = command(own_study, tmp_path / "out", *words)
+    assert done.returncode == 66
+    assert "sub-01/func: the folder cannot be listed (Permission denied)" in done.stderr
+    assert (tmp_path / "out" / "models" / "ridge" / "sub-02_model.safetensors").exists()
+    monkeypatch.setattr(os, "scandir", scandir)
+
+    def looked_at(path: Path) -> bool:
+        if path.name == "stimuli.tsv":
+            raise denied(path)
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", looked_at)
+    done = command(own_study, tmp_path / "other", *words)
+    assert done.returncode == 66
+    assert f"error: {own_study}/stimuli/stimuli.tsv: permission denied." in done.stderr
 
 
 def test_a_filter_file_that_cannot_be_read_is_said_once(
