@@ -293,7 +293,6 @@ def studyforrest(root: Path) -> None:
             image=f"derivatives/fmriprep/{stem}_desc-preproc_bold.nii.gz",
         )
 
-
     _studyforrest_film(data)
 
 

@@ -61,7 +61,12 @@ EXPECTED = {
     "haxby": [["32, made of 384 rows", "rule 3", "window"]],
     "studyforrest": [
         ["column stim_file", "rule 3", "window"],
-        ["samples of 4 movie(s), one each 2 s", "4 of 4 movie files not found", "rule 2: whole movies", "window"],
+        [
+            "samples of 4 movie(s), one each 2 s",
+            "4 of 4 movie files not found",
+            "rule 2: whole movies",
+            "window",
+        ],
     ],
 }
 
