@@ -16,6 +16,7 @@ from clipmused_bids.dataset.names import is_nifti
 from clipmused_bids.dataset.outputs import OutputTree
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import Grid, IntArray, Run
+from clipmused_bids.stages.grids import reference_grid
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import responses_are_stored
 
@@ -58,7 +59,8 @@ class ParticipantSize:
     grid : Grid or None
         None where no header could tell.
     voxels : ndarray of int, shape (n_voxels,)
-        C-order flat index of the voxels in the first mask, or of the whole grid where no mask lies in a file.
+        C-order flat index of the voxels in the first mask, or of the whole grid where no mask lies in a file; of the
+        template's grid with ``--resample``.
     mask : {"--mask", "derivative", "computed"}
     """
 
@@ -99,7 +101,7 @@ def participant_size(plan: Plan, tree: OutputTree, participant: str) -> Particip
     files = mask_paths(runs, mask)
     if plan.config.inputs.betas is None:
         headers = [_header(run) for run in runs]
-        grid, voxels = _voxels_of_images(runs, headers, files=files)
+        grid, voxels = _voxels_of_images(runs, headers, files=files, target=reference_grid(plan))
     else:
         headers = [None] * len(runs)
         grid, voxels = _voxels_of_manifest(runs, mask=mask)
@@ -116,16 +118,20 @@ def participant_size(plan: Plan, tree: OutputTree, participant: str) -> Particip
 
 
 def _voxels_of_images(
-    runs: Sequence[Run], headers: Sequence[SeriesHeader | None], *, files: Sequence[Path]
+    runs: Sequence[Run],
+    headers: Sequence[SeriesHeader | None],
+    *,
+    files: Sequence[Path],
+    target: Grid | None,
 ) -> tuple[Grid | None, IntArray]:
-    grid = next((header.grid for header in headers if header is not None), None)
+    grid = target or next((header.grid for header in headers if header is not None), None)
     voxels: IntArray
     if files:
-        grid, inside = mask_of_files(files[:1])
+        grid, inside = mask_of_files(files[:1], target=target)
         voxels = np.flatnonzero(inside)
     else:
         voxels = np.arange(0 if grid is None else int(np.prod(grid.shape)))
-    for run, header in zip(runs, headers, strict=True):
+    for run, header in zip(runs, headers, strict=True) if target is None else ():
         if header is not None and grid is not None:
             other = files[0].name if files else "the other runs"
             check_grid(header.grid, grid, path=image_path(run), other=other)

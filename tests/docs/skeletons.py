@@ -293,6 +293,37 @@ def studyforrest(root: Path) -> None:
             image=f"derivatives/fmriprep/{stem}_desc-preproc_bold.nii.gz",
         )
 
+    _studyforrest_film(data)
+
+
+def _studyforrest_film(data: Skeleton) -> None:
+    """Four segments of a minute whose frames are logged twice a second; the files of the film are absent."""
+    films = [f"seg{run}.mkv" for run in range(1, 5)]
+    data.table(
+        "annotations.tsv",
+        {
+            "movie": [film for film in films for _ in range(6)],
+            "onset": [10 * k for _ in films for k in range(6)],
+            "duration": [10] * 24,
+            "labels": ["indoor;face", "outdoor", "outdoor;face"] * 8,
+        },
+    )
+    time = 0.5 * np.arange(120)
+    for run in range(1, 5):
+        stem = f"sub-02/ses-movie/func/sub-02_ses-movie_task-movie_run-{run}"
+        data.run(
+            stem,
+            {
+                "onset": 0.12 + time,
+                "duration": [0.5] * 120,
+                "frameidx": [round(25 * seconds) + 1 for seconds in time],
+                "videotime": time,
+                "audiotime": time,
+                "lasttrigger": 2 * (time // 2),
+            },
+            image=f"derivatives/fmriprep/{stem}_desc-preproc_bold.nii.gz",
+        )
+
 
 def nsd(root: Path) -> None:
     """Two people on grids of their own, two sessions of 60 trials each, as the dataset's authors publish them."""

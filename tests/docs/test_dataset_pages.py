@@ -59,6 +59,15 @@ EXPECTED = {
     "nsd": [["rule 1", "native space", "betas"]],
     "hcp7t": [["samples of 4 movie(s)", "rule 2: whole movies", "rare.n.01", "labels"]],
     "haxby": [["32, made of 384 rows", "rule 3", "window"]],
+    "studyforrest": [
+        ["column stim_file", "rule 3", "window"],
+        [
+            "samples of 4 movie(s), one each 2 s",
+            "4 of 4 movie files not found",
+            "rule 2: whole movies",
+            "window",
+        ],
+    ],
 }
 
 # Datasets that are not BIDS.

@@ -114,6 +114,9 @@ def test_grids_that_differ_are_refused_and_brought_to_the_templates(
     assert "--resample TEMPLATE:res-R" in refused.stderr
     assert not (tmp_path / "out").exists(), "refused before anything is computed"
     resample = ("--resample", f"{SPACE}:res-4")
+    dry = command(own_study, tmp_path / "dry", *words, *resample, "--dry-run", TEMPLATEFLOW_HOME=str(home))
+    assert dry.returncode == 0, dry.stderr
+    assert not (tmp_path / "dry").exists()
     done = command(own_study, tmp_path / "out", *words, *resample, TEMPLATEFLOW_HOME=str(home))
     assert done.returncode == 0, done.stderr
     (reference,) = home.rglob("*_T1w.nii.gz")
