@@ -183,3 +183,28 @@ def _is_binary(cells: Sequence[str]) -> bool:
 
 def _value(cell: str) -> float:
     return _VALUES.get(cell.lower(), np.nan)
+
+
+def join_labels(
+    parts: Sequence[tuple[tuple[str, ...], NDArray[np.float64]]], *, n_rows: int
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Join labels of the same rows from several sources; where they differ, 1 goes over 0 and both over unknown.
+
+    Parameters
+    ----------
+    parts : sequence of (names, values)
+        ``names``: labels of a source; ``values``: ndarray of shape (n_rows, n_names), 1, 0, NaN.
+    n_rows : int
+
+    Returns
+    -------
+    tuple of str
+        Names of all labels, in the order of first mention, C of them.
+    ndarray of shape (n_rows, C)
+    """
+    names = tuple(dict.fromkeys(name for own, _ in parts for name in own))
+    values = np.full((n_rows, len(names)), np.nan)
+    for own, own_values in parts:
+        columns = [names.index(name) for name in own]
+        values[:, columns] = np.fmax(values[:, columns], own_values)
+    return names, values

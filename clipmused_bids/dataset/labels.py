@@ -14,7 +14,7 @@ from clipmused_bids.config import hdf5_place
 from clipmused_bids.dataset.catalogue import StimulusTable, label_keys
 from clipmused_bids.dataset.coco import image_id, read_instances
 from clipmused_bids.dataset.event_rows import is_role
-from clipmused_bids.dataset.label_tables import LabelTable, labels_of_columns, read_label_table
+from clipmused_bids.dataset.label_tables import LabelTable, join_labels, labels_of_columns, read_label_table
 from clipmused_bids.dataset.names import natural_key
 from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.errors import DataError, UsageError
@@ -188,11 +188,7 @@ def _from_coco(paths: Sequence[Path], keys: Sequence[tuple[str, ...]]) -> _Label
 
 
 def _joined(parts: Sequence[_Labels]) -> _Labels:
-    names = tuple(dict.fromkeys(name for part in parts for name in part.names))
-    values = np.full((len(parts[0].values), len(names)), np.nan)
-    for part in parts:
-        columns = [names.index(name) for name in part.names]
-        values[:, columns] = np.fmax(values[:, columns], part.values)
+    names, values = join_labels([(part.names, part.values) for part in parts], n_rows=len(parts[0].values))
     several = frozenset(name for part in parts for name in part.several)
     return _Labels(names, values, single_label=False, several=several)
 

@@ -18,7 +18,7 @@ from clipmused_bids.dataset.annotations import (
 from clipmused_bids.dataset.captions import read_captions
 from clipmused_bids.dataset.catalogue import StimulusTable
 from clipmused_bids.dataset.label_matrices import is_matrix, read_matrices
-from clipmused_bids.dataset.label_tables import labels_of_columns
+from clipmused_bids.dataset.label_tables import join_labels, labels_of_columns
 from clipmused_bids.dataset.labels import read_labels
 from clipmused_bids.dataset.presentations import Presentations
 from clipmused_bids.errors import DataError, UsageError
@@ -78,13 +78,12 @@ def read_movie_labels(
             )
         return _over_time(paths, samples)
     if not paths and stimuli_table is not None and labels_of_columns(stimuli_table.columns) is not None:
-        names, values, single = read_labels(
+        return read_labels(
             (),
             stimulus_ids=[movie for movie, _ in samples.values()],
             presentations=Presentations(()),
             stimuli_table=stimuli_table,
         )
-        return names, values, single
     return read_labels(paths, stimulus_ids=list(samples), presentations=presentations, stimuli_table=None)
 
 
@@ -179,11 +178,7 @@ def _over_time(paths: Sequence[str], samples: Mapping[str, tuple[str, float]]) -
             parts += _of_matrices(text, by_movie, n_samples=len(samples))
         else:
             parts.append(annotated(read_annotations(Path(text)), by_movie, n_samples=len(samples)))
-    names = tuple(dict.fromkeys(name for part_names, _, _ in parts for name in part_names))
-    values = np.full((len(samples), len(names)), np.nan)
-    for part_names, part_values, _ in parts:
-        columns = [names.index(name) for name in part_names]
-        values[:, columns] = np.fmax(values[:, columns], part_values)
+    names, values = join_labels([part[:2] for part in parts], n_rows=len(samples))
     _check_coverage(values, samples, source=", ".join(paths))
     return names, values, len(parts) == 1 and parts[0][2]
 
