@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmused_bids.config import Config, Selection
-from clipmused_bids.dataset.events import read_events
-from clipmused_bids.dataset.layout import find_runs
-from clipmused_bids.dataset.names import entities_of
-from clipmused_bids.dataset.participants import list_participants
+from clipmused_bids.dataset.events.reading import read_events
+from clipmused_bids.dataset.runs.layout import find_runs
+from clipmused_bids.dataset.runs.names import entities_of
+from clipmused_bids.dataset.runs.participants import list_participants
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.stages.catalogue import make_catalogue

@@ -26,9 +26,9 @@ import bids
 from bids import BIDSLayout, BIDSLayoutIndexer
 
 from clipmused_bids.config import Selection
-from clipmused_bids.dataset.derivatives import find_derivatives
-from clipmused_bids.dataset.layout import find_runs
-from clipmused_bids.dataset.participants import list_participants
+from clipmused_bids.dataset.runs.derivatives import find_derivatives
+from clipmused_bids.dataset.runs.layout import find_runs
+from clipmused_bids.dataset.runs.participants import list_participants
 
 RUNS_OF_A_PARTICIPANT = 17
 EVENTS = "onset\tduration\ttrial_type\tstim_file\n" + "".join(

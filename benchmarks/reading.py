@@ -38,7 +38,7 @@ def in_turns(data: Path) -> dict[str, object]:
     import numpy as np
 
     from clipmused_bids.config import Config
-    from clipmused_bids.dataset.outputs import OutputTree
+    from clipmused_bids.dataset.outputs.tree import OutputTree
     from clipmused_bids.stages import prepare
     from clipmused_bids.stages.failures import Failures
     from clipmused_bids.stages.plan import make_plan

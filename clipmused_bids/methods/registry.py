@@ -29,6 +29,12 @@ class MethodInfo:
         Each participant is fitted alone.
     deep : bool
         Reads the tables ``model`` and ``training`` of the hyper-parameters.
+    guided : bool
+        Reads CLIP targets of the stimuli, and the table ``targets``.
+    linear : bool
+        A rival of the kind that a decoder must beat: its log-odds or scores are linear in the responses.
+    least_participants : int
+        Fewest participants that it can be fitted to.
     description : str
         One line for tables and reports.
     create : callable
@@ -39,6 +45,9 @@ class MethodInfo:
 
     per_participant: bool
     deep: bool
+    guided: bool
+    linear: bool
+    least_participants: int
     description: str
     create: Callable[[Hyperparameters, int, str], Method]
     restore: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Method]
@@ -66,6 +75,9 @@ METHODS: dict[str, MethodInfo] = {
     "clip-mused": MethodInfo(
         per_participant=False,
         deep=True,
+        guided=True,
+        linear=False,
+        least_participants=1,
         description="CLIP-guided multi-subject transformer (Zhou et al. 2024)",
         create=lambda hyperparameters, seed, device: _clip_mused()(
             hyperparameters=hyperparameters, seed=seed, device=device
@@ -75,6 +87,9 @@ METHODS: dict[str, MethodInfo] = {
     "ridge": MethodInfo(
         per_participant=True,
         deep=False,
+        guided=False,
+        linear=True,
+        least_participants=1,
         description="ridge regression for each participant, penalty by leaving groups out",
         create=lambda hyperparameters, _seed, _device: _ridge()(
             scope="participant", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
@@ -84,6 +99,9 @@ METHODS: dict[str, MethodInfo] = {
     "ridge-pooled": MethodInfo(
         per_participant=False,
         deep=False,
+        guided=False,
+        linear=True,
+        least_participants=1,
         description="one ridge regression for all participants (native space: after aligning them by ridge)",
         create=lambda hyperparameters, _seed, _device: _ridge()(
             scope="pooled", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
@@ -93,6 +111,9 @@ METHODS: dict[str, MethodInfo] = {
     "prevalence": MethodInfo(
         per_participant=True,
         deep=False,
+        guided=False,
+        linear=False,
+        least_participants=1,
         description="each label's training frequency",
         create=lambda hyperparameters, _seed, _device: _prevalence()(fit_on=hyperparameters.fit_on),
         restore=lambda tensors, config: _prevalence().restore(tensors, config),

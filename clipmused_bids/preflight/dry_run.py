@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clipmused_bids.config import Config
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.description import refuse_foreign
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.weights import config_path, stored_participants
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.outputs.description import refuse_foreign
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.outputs.weights import config_path, stored_participants
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.decoder_size import DecoderSize, decoder_size

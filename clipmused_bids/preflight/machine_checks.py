@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from clipmused_bids.dataset.description import container_of
+from clipmused_bids.dataset.outputs.description import container_of
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.preflight.check import Check, failed
 from clipmused_bids.stages.terminal import size_text

@@ -20,7 +20,7 @@ def model_checks(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _clip(config: Config) -> Check:
-    if not METHODS[config.method].deep or config.inputs.targets is not None:
+    if not METHODS[config.method].guided or config.inputs.targets is not None:
         return Check("CLIP weights", "ok", "not needed")
     if config.actions and not {"prepare", "train"} & set(config.actions):
         return Check("CLIP weights", "ok", "not needed to decode or evaluate")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clipmused_bids.config import Config, hdf5_place
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.description import refuse_foreign
-from clipmused_bids.dataset.participants import list_participants
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.outputs.description import refuse_foreign
+from clipmused_bids.dataset.runs.participants import list_participants
 from clipmused_bids.errors import (
     CannotCreateError,
     ClipMusedError,

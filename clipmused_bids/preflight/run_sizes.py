@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.dataset.betas_readers import betas_mask, check_betas, grid_of_betas
-from clipmused_bids.dataset.headers import SeriesHeader, read_series_header
-from clipmused_bids.dataset.images import check_grid, image_path
-from clipmused_bids.dataset.masks import mask_of_files, mask_paths
-from clipmused_bids.dataset.names import is_nifti
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.betas.readers import betas_mask, check_betas, grid_of_betas
+from clipmused_bids.dataset.images.headers import SeriesHeader, read_series_header
+from clipmused_bids.dataset.images.masks import mask_of_files, mask_paths
+from clipmused_bids.dataset.images.series import check_grid, image_path
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.runs.names import is_nifti
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import Grid, IntArray, Run
 from clipmused_bids.stages.grids import reference_grid

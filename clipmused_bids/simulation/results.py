@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.metric_files import read_metrics
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.outputs.metric_files import read_metrics
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError
 
 BASELINES = ("ridge", "ridgepooled", "prevalence")

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipmused_bids.dataset.headers import read_series_header
-from clipmused_bids.dataset.names import is_nifti
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.images.headers import read_series_header
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.runs.names import is_nifti
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Run
@@ -59,7 +59,7 @@ def announce_unused(plan: Plan) -> None:
         )
     if plan.kind == "betas" and plan.config.inputs.confounds not in {"default", "none"}:
         _say_unused([f"--confounds {plan.config.inputs.confounds}"], "the responses are estimated already")
-    if not METHODS[plan.config.method].deep:
+    if not METHODS[plan.config.method].guided:
         given = ["--targets"] if plan.config.inputs.targets is not None else []
         given += [f"targets.{name}" for name in plan.config.overrides.get("targets", {})]
         if given:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipmused_bids.dataset.images import check_grid
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.response_files import StoredResponses, read_responses
+from clipmused_bids.dataset.images.series import check_grid
+from clipmused_bids.dataset.outputs.response_files import StoredResponses, read_responses
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import (
     FloatArray,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from clipmused_bids.dataset.atlas_files import (
+from clipmused_bids.dataset.atlases.atlas_files import (
     AtlasRequest,
     atlas_label,
     dseg_descs,
@@ -17,10 +17,10 @@ from clipmused_bids.dataset.atlas_files import (
     parse_atlas,
     refuse_other_space,
 )
-from clipmused_bids.dataset.contents import content_hash, require_contents
-from clipmused_bids.dataset.masks import expand_pattern
-from clipmused_bids.dataset.spaces import is_common_space
-from clipmused_bids.dataset.template_flow import Template, find_atlas, has_atlas
+from clipmused_bids.dataset.atlases.template_flow import Template, find_atlas, has_atlas
+from clipmused_bids.dataset.files.contents import content_hash, require_contents
+from clipmused_bids.dataset.images.masks import expand_pattern
+from clipmused_bids.dataset.runs.spaces import is_common_space
 from clipmused_bids.errors import MissingInputError, UsageError
 from clipmused_bids.records import Run
 from clipmused_bids.stages.plan import Plan

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids.dataset.betas_readers import check_betas, read_betas
-from clipmused_bids.dataset.contents import content_hash
-from clipmused_bids.dataset.documents import canonical_json
-from clipmused_bids.dataset.images import MaskedSeries
-from clipmused_bids.dataset.trial_join import trial_table, volume_of_trial
-from clipmused_bids.dataset.voxel_checks import VoxelChecks
+from clipmused_bids.dataset.betas.readers import check_betas, read_betas
+from clipmused_bids.dataset.events.trial_join import trial_table, volume_of_trial
+from clipmused_bids.dataset.files.contents import content_hash
+from clipmused_bids.dataset.files.documents import canonical_json
+from clipmused_bids.dataset.images.series import MaskedSeries
+from clipmused_bids.dataset.images.voxel_checks import VoxelChecks
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import BoolArray, Grid, IntArray, Run, RunResponses, Trials
 from clipmused_bids.responses.estimate import ARBITRARY, betas_responses

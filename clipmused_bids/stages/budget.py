@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from importlib import import_module
 
-from clipmused_bids.dataset.memory import available_memory, held_memory
-from clipmused_bids.dataset.nifti_stream import CHUNK_BYTES
+from clipmused_bids.dataset.files.memory import available_memory, held_memory
+from clipmused_bids.dataset.images.nifti_stream import CHUNK_BYTES
 from clipmused_bids.errors import UsageError
 from clipmused_bids.responses.projection import VOXEL_BLOCK
 

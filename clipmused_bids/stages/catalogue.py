@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids.dataset.captions import read_captions
-from clipmused_bids.dataset.catalogue import StimulusTable, read_stimuli_table
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.documents import canonical_json
-from clipmused_bids.dataset.labels import read_labels
-from clipmused_bids.dataset.movie_labels import read_movie_captions, read_movie_labels
-from clipmused_bids.dataset.movies import movie_length
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.picture_contents import content_keys
-from clipmused_bids.dataset.presentations import Presentations
-from clipmused_bids.dataset.stimuli import Resolved, resolve_stimuli
-from clipmused_bids.dataset.stimulus_catalogue import write_catalogue
-from clipmused_bids.dataset.stimulus_columns import looks_like_movie
+from clipmused_bids.dataset.events.presentations import Presentations
+from clipmused_bids.dataset.events.stimulus_columns import looks_like_movie
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.files.documents import canonical_json
+from clipmused_bids.dataset.movies.frames import movie_length
+from clipmused_bids.dataset.movies.labels import read_movie_captions, read_movie_labels
+from clipmused_bids.dataset.outputs.stimulus_catalogue import write_catalogue
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.stimuli.captions import read_captions
+from clipmused_bids.dataset.stimuli.catalogue import StimulusTable, read_stimuli_table
+from clipmused_bids.dataset.stimuli.finding import Resolved, resolve_stimuli
+from clipmused_bids.dataset.stimuli.labels import read_labels
+from clipmused_bids.dataset.stimuli.picture_contents import content_keys
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import FloatArray, Picture, Stimuli
 from clipmused_bids.stages.coverage import coverage_table, require_pictures

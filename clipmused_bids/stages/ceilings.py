@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from clipmused_bids import __version__
-from clipmused_bids.dataset.documents import write_json, write_tsv
-from clipmused_bids.dataset.maps import write_map
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.files.documents import write_json, write_tsv
+from clipmused_bids.dataset.images.maps import write_map
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.records import FloatArray, IntArray, Run, Split
 from clipmused_bids.responses.reliability import (
     FEWEST_REPEATED,

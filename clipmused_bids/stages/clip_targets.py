@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.config import TargetOptions
-from clipmused_bids.dataset.description import write_descriptions
-from clipmused_bids.dataset.embeddings import EmbeddingCache
-from clipmused_bids.dataset.image_count import count_images
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.pictures import open_pictures
-from clipmused_bids.dataset.tensors import digest
+from clipmused_bids.dataset.files.tensors import digest
+from clipmused_bids.dataset.outputs.description import write_descriptions
+from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.stimuli.image_count import count_images
+from clipmused_bids.dataset.stimuli.pictures import open_pictures
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Picture, Targets
 from clipmused_bids.stages.catalogue import Catalogue

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from clipmused_bids.dataset.stimuli import Resolved
+from clipmused_bids.dataset.stimuli.finding import Resolved
 from clipmused_bids.errors import DataError
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.stages.plan import Plan
@@ -92,7 +92,9 @@ def _pictures(resolved: Resolved) -> list[tuple[str, str]]:
 
 
 def _of_pictures_only(plan: Plan) -> bool:
-    makes_targets = bool({"prepare", "train"} & set(plan.config.actions)) and METHODS[plan.config.method].deep
+    makes_targets = (
+        bool({"prepare", "train"} & set(plan.config.actions)) and METHODS[plan.config.method].guided
+    )
     return (
         makes_targets and plan.config.inputs.targets is None and plan.hyperparameters.targets.high == "image"
     )

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from clipmused_bids.config import Config, InputOptions, as_tables, checked_inputs, merge
-from clipmused_bids.dataset.atlas_files import atlas_label
-from clipmused_bids.dataset.comparison import grid_fields
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.prediction_files import Predictions, write_predictions
-from clipmused_bids.dataset.target_files import open_target_file
-from clipmused_bids.dataset.weights import (
+from clipmused_bids.dataset.atlases.atlas_files import atlas_label
+from clipmused_bids.dataset.files.comparison import grid_fields
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.outputs.prediction_files import Predictions, write_predictions
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.outputs.weights import (
     StoredModel,
     check_model,
     config_path,
@@ -25,6 +24,7 @@ from clipmused_bids.dataset.weights import (
     model_path,
     stored_participants,
 )
+from clipmused_bids.dataset.stimuli.target_files import open_target_file
 from clipmused_bids.errors import MissingInputError
 from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
 from clipmused_bids.stages.assemble import (

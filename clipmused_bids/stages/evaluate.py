@@ -10,10 +10,10 @@ from dataclasses import asdict
 import numpy as np
 
 from clipmused_bids import __version__
-from clipmused_bids.dataset.metric_files import write_group_metrics
-from clipmused_bids.dataset.model_card import model_card
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.weights import write_card
+from clipmused_bids.dataset.outputs.metric_files import write_group_metrics
+from clipmused_bids.dataset.outputs.model_card import model_card
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.outputs.weights import write_card
 from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.inference import (
     Interval,
@@ -22,6 +22,7 @@ from clipmused_bids.evaluation.inference import (
     stimulus_difference,
     verdict,
 )
+from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decode import decode_participants, decoder_of, left_out_by
@@ -34,7 +35,6 @@ from clipmused_bids.stages.train import train_group
 logger = logging.getLogger(__name__)
 
 BASELINES = ("ridge", "ridge-pooled", "prevalence")
-LINEAR = ("ridge", "ridge-pooled")
 MAIN_METRICS = ("mAP", "AUC", "Hamming")
 
 
@@ -103,7 +103,7 @@ def compare(
 
     The best one is the one with the highest score on these test trials, so it is never the weaker rival.
     """
-    linear = {name: one for name, one in baselines.items() if name in LINEAR}
+    linear = {name: one for name, one in baselines.items() if METHODS[name].linear}
     if not linear or ours.method in BASELINES:
         return []
     best = max(linear, key=lambda name: linear[name].score_of(metric, "group").value)

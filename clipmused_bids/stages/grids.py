@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clipmused_bids.dataset.images import check_grid, image_path, read_grid
-from clipmused_bids.dataset.template_flow import Template, template_grid
+from clipmused_bids.dataset.atlases.template_flow import Template, template_grid
+from clipmused_bids.dataset.images.series import check_grid, image_path, read_grid
 from clipmused_bids.errors import ClipMusedError, UsageError
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Grid

@@ -8,10 +8,10 @@ import numpy as np
 
 from clipmused_bids import __version__
 from clipmused_bids.config import as_tables
-from clipmused_bids.dataset.atomic import write_bytes
-from clipmused_bids.dataset.documents import write_text
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.weights import StoredModel
+from clipmused_bids.dataset.files.atomic import write_bytes
+from clipmused_bids.dataset.files.documents import write_text
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.evaluation.metrics import per_label
 from clipmused_bids.records import History
 from clipmused_bids.report.figures import label_scores, training_curves

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipmused_bids.config import Action, Config
-from clipmused_bids.dataset.contents import require_content
-from clipmused_bids.dataset.description import prepare_tree
-from clipmused_bids.dataset.masks import expand_pattern
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.files.contents import require_content
+from clipmused_bids.dataset.images.masks import expand_pattern
+from clipmused_bids.dataset.outputs.description import prepare_tree
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError, DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
@@ -228,7 +228,7 @@ def _require_sets(split: Split, *, evaluates: bool) -> None:
 def needs_clip(plan: Plan) -> bool:
     """Whether features of the stimuli are computed."""
     asks = {"prepare", "train"} & set(plan.config.actions)
-    return bool(asks) and METHODS[plan.config.method].deep
+    return bool(asks) and METHODS[plan.config.method].guided
 
 
 def _computes(plan: Plan) -> bool:

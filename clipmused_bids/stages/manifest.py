@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from clipmused_bids.config import Config, InputOptions
-from clipmused_bids.dataset.betas_manifest import Manifest, read_manifest
-from clipmused_bids.dataset.contents import require_contents
-from clipmused_bids.dataset.derivatives import Derivative
-from clipmused_bids.dataset.names import natural_key
-from clipmused_bids.dataset.participants import choose_participants, list_participants, nearest
-from clipmused_bids.dataset.spaces import choose_space, space_of
+from clipmused_bids.dataset.betas.manifest import Manifest, read_manifest
+from clipmused_bids.dataset.files.contents import require_contents
+from clipmused_bids.dataset.runs.derivatives import Derivative
+from clipmused_bids.dataset.runs.names import natural_key
+from clipmused_bids.dataset.runs.participants import choose_participants, list_participants, nearest
+from clipmused_bids.dataset.runs.spaces import choose_space, space_of
 from clipmused_bids.errors import DataError, SelectionError, UsageError
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.stages.failures import Failures

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from clipmused_bids.config import InputOptions, hdf5_place
-from clipmused_bids.dataset.catalogue import read_stimuli_table
-from clipmused_bids.dataset.movie_events import may_show_movies, sampled, shows_movies
-from clipmused_bids.dataset.movie_logs import LOG_COLUMNS, is_log, movie_of_run
-from clipmused_bids.dataset.movies import movie_length
-from clipmused_bids.dataset.run_headers import volume_times
-from clipmused_bids.dataset.stimuli import resolve_stimuli
-from clipmused_bids.dataset.stimulus_columns import looks_like_movie
+from clipmused_bids.dataset.events.stimulus_columns import looks_like_movie
+from clipmused_bids.dataset.movies.frames import movie_length
+from clipmused_bids.dataset.movies.logs import LOG_COLUMNS, is_log, movie_of_run
+from clipmused_bids.dataset.movies.samples import may_show_movies, sampled, shows_movies
+from clipmused_bids.dataset.runs.run_headers import volume_times
+from clipmused_bids.dataset.stimuli.catalogue import read_stimuli_table
+from clipmused_bids.dataset.stimuli.finding import resolve_stimuli
 from clipmused_bids.errors import ClipMusedError, DataError, UsageError
 from clipmused_bids.records import Run, Trials
 from clipmused_bids.stages.failures import Failures

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipmused_bids.dataset.derivatives import Derivative
+from clipmused_bids.dataset.runs.derivatives import Derivative
 from clipmused_bids.errors import CannotCreateError
 
 

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from clipmused_bids.config import Config, Hyperparameters, ResponseKind
-from clipmused_bids.dataset.derivatives import Derivative, find_derivatives
-from clipmused_bids.dataset.events import read_events
-from clipmused_bids.dataset.filters import read_filters
-from clipmused_bids.dataset.images import run_seconds
-from clipmused_bids.dataset.layout import find_runs
-from clipmused_bids.dataset.movie_logs import read_frame_log
-from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
-from clipmused_bids.dataset.spaces import is_common_space
+from clipmused_bids.dataset.events.reading import read_events
+from clipmused_bids.dataset.images.series import run_seconds
+from clipmused_bids.dataset.movies.logs import read_frame_log
+from clipmused_bids.dataset.runs.derivatives import Derivative, find_derivatives
+from clipmused_bids.dataset.runs.filters import read_filters
+from clipmused_bids.dataset.runs.layout import find_runs
+from clipmused_bids.dataset.runs.participants import (
+    list_participants,
+    participants_in_table,
+    select_participants,
+)
+from clipmused_bids.dataset.runs.spaces import is_common_space
 from clipmused_bids.errors import (
     ClipMusedError,
     DataError,

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from clipmused_bids.config import as_tables
-from clipmused_bids.dataset.betas_readers import betas_mask
-from clipmused_bids.dataset.confounds import read_confounds
-from clipmused_bids.dataset.images import read_bold, series_shape
-from clipmused_bids.dataset.masks import participant_mask
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.response_files import check_responses, read_responses, write_responses
-from clipmused_bids.dataset.sidecars import repetition_time
-from clipmused_bids.dataset.statmaps import write_statmap
+from clipmused_bids.dataset.betas.readers import betas_mask
+from clipmused_bids.dataset.images.confounds import read_confounds
+from clipmused_bids.dataset.images.masks import participant_mask
+from clipmused_bids.dataset.images.series import read_bold, series_shape
+from clipmused_bids.dataset.outputs.response_files import check_responses, read_responses, write_responses
+from clipmused_bids.dataset.outputs.statmaps import write_statmap
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.runs.sidecars import repetition_time
 from clipmused_bids.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
 from clipmused_bids.responses.estimate import estimate_responses

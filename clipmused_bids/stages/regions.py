@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.dataset.atlases import read_atlas
-from clipmused_bids.dataset.template_flow import nearest_resolution
+from clipmused_bids.dataset.atlases.regions import read_atlas
+from clipmused_bids.dataset.atlases.template_flow import nearest_resolution
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import IntArray, TrialData, VoxelSpace
 from clipmused_bids.responses.regions import grid_regions

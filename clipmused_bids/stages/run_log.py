@@ -14,10 +14,10 @@ import tomli_w
 
 from clipmused_bids import __version__
 from clipmused_bids.config import Config, as_tables
-from clipmused_bids.dataset.atomic import make_folder, write_bytes, writing
-from clipmused_bids.dataset.documents import utf8
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.template_flow import template_home
+from clipmused_bids.dataset.atlases.template_flow import template_home
+from clipmused_bids.dataset.files.atomic import make_folder, write_bytes, writing
+from clipmused_bids.dataset.files.documents import utf8
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.stages.portable import names_only, shorten
 

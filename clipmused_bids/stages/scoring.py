@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipmused_bids.dataset.metric_files import Averaging, MetricRow, write_run_metrics
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.prediction_files import read_predictions
-from clipmused_bids.dataset.weights import StoredModel
+from clipmused_bids.dataset.outputs.metric_files import Averaging, MetricRow, write_run_metrics
+from clipmused_bids.dataset.outputs.prediction_files import read_predictions
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import over_participants
 from clipmused_bids.evaluation.metrics import best_thresholds, score

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.dataset.atomic import remove
-from clipmused_bids.dataset.documents import canonical_json
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.split_file import read_split, write_split
-from clipmused_bids.dataset.tensors import digest
-from clipmused_bids.dataset.tsv import is_missing
+from clipmused_bids.dataset.files.atomic import remove
+from clipmused_bids.dataset.files.documents import canonical_json
+from clipmused_bids.dataset.files.tensors import digest
+from clipmused_bids.dataset.files.tsv import is_missing
+from clipmused_bids.dataset.outputs.split_file import read_split, write_split
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import CannotCreateError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.evaluation.split_design import SplitDesign
 from clipmused_bids.evaluation.splits import assign, make_split, regime_of

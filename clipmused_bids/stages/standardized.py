@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmused_bids.dataset.response_files import StoredResponses
-from clipmused_bids.dataset.scratch import rows_on_disk
+from clipmused_bids.dataset.files.scratch import rows_on_disk
+from clipmused_bids.dataset.outputs.response_files import StoredResponses
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import BoolArray, IntArray, ResponseTable, Run
 from clipmused_bids.responses.standardize import Scaling, UnitStatistics, block_scaling, unit_statistics

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.dataset.comparison import grid_of
-from clipmused_bids.dataset.weights import StoredModel
+from clipmused_bids.dataset.files.comparison import grid_of
+from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.methods.base import Method
 from clipmused_bids.methods.registry import restore
 from clipmused_bids.records import TrialData, VoxelSpace

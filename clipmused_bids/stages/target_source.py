@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from clipmused_bids.config import as_tables
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.target_files import TargetFile, open_target_file
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.stimuli.target_files import TargetFile, open_target_file
 from clipmused_bids.errors import ClipMusedError, DataError, UsageError
 from clipmused_bids.records import SetName, Split, Targets
 from clipmused_bids.stages.catalogue import Catalogue

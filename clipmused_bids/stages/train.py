@@ -10,12 +10,12 @@ from typing import Any
 
 from clipmused_bids import __version__
 from clipmused_bids.config import as_tables, build_hyperparameters, merge
-from clipmused_bids.dataset.atomic import remove
-from clipmused_bids.dataset.comparison import differences, grid_fields
-from clipmused_bids.dataset.contents import read_json
-from clipmused_bids.dataset.description import write_descriptions
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.weights import (
+from clipmused_bids.dataset.files.atomic import remove
+from clipmused_bids.dataset.files.comparison import differences, grid_fields
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.outputs.description import write_descriptions
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.outputs.weights import (
     config_path,
     history_path,
     model_path,
@@ -113,7 +113,7 @@ def train_decoder(
         "left_out": list(catalogue.left_out),
         "stimuli": catalogue.hashes_of(
             set(stimuli_in(plan, split, "train", "val")),
-            guiding=METHODS[method].deep and plan.config.inputs.targets is None,
+            guiding=METHODS[method].guided and plan.config.inputs.targets is None,
         ),
     }
     whose = f"sub-{participant}" if participant else "group"
@@ -184,8 +184,10 @@ def decoder_request(
     hyperparameters = stored_hyperparameters(plan, maker)
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
-        {"targets", "model", "training"} if METHODS[method].deep else set()
+        {"model", "training"} if METHODS[method].deep else set()
     )
+    if METHODS[method].guided:
+        used.add("targets")
     inputs = as_tables(plan.config.inputs)
     for name in (
         "derivatives", "betas", "stimuli_dirs", "stimulus_map", "labels", "captions", "targets", "movie", "mask",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import CannotCreateError, DataError
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import (

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmused_bids.dataset.captions import read_captions
-from clipmused_bids.dataset.catalogue import label_keys, read_stimuli_table
-from clipmused_bids.dataset.coco import read_coco_captions, read_instances
-from clipmused_bids.dataset.events import read_events
-from clipmused_bids.dataset.labels import read_labels
-from clipmused_bids.dataset.presentations import Presentations
-from clipmused_bids.dataset.stimuli import resolve_stimuli
+from clipmused_bids.dataset.events.presentations import Presentations
+from clipmused_bids.dataset.events.reading import read_events
+from clipmused_bids.dataset.stimuli.captions import read_captions
+from clipmused_bids.dataset.stimuli.catalogue import label_keys, read_stimuli_table
+from clipmused_bids.dataset.stimuli.coco import read_coco_captions, read_instances
+from clipmused_bids.dataset.stimuli.finding import resolve_stimuli
+from clipmused_bids.dataset.stimuli.labels import read_labels
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Run, Trials
 from tests.stages.conftest import make_trials

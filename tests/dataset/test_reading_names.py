@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmused_bids.dataset.contents import content_hash, read_json, require_content, require_contents
-from clipmused_bids.dataset.names import (
+from clipmused_bids.dataset.files.contents import content_hash, read_json, require_content, require_contents
+from clipmused_bids.dataset.files.tsv import read_table
+from clipmused_bids.dataset.runs.names import (
     entities_of,
     expand_labels,
     file_stem,
@@ -16,8 +17,11 @@ from clipmused_bids.dataset.names import (
     parse_name,
     strip_prefix,
 )
-from clipmused_bids.dataset.participants import list_participants, participants_in_table, select_participants
-from clipmused_bids.dataset.tsv import read_table
+from clipmused_bids.dataset.runs.participants import (
+    list_participants,
+    participants_in_table,
+    select_participants,
+)
 from clipmused_bids.errors import DataError, DatasetError, MissingInputError, SelectionError
 
 LABEL = st.from_regex(r"[0-9a-zA-Z]{1,6}", fullmatch=True)

@@ -15,22 +15,22 @@ import pandas as pd
 import pytest
 
 from clipmused_bids.config import Selection
-from clipmused_bids.dataset.atlas_files import dseg_of
-from clipmused_bids.dataset.atlases import read_atlas
-from clipmused_bids.dataset.captions import read_captions
-from clipmused_bids.dataset.confounds import read_confounds
-from clipmused_bids.dataset.derivatives import find_derivatives
-from clipmused_bids.dataset.events import read_events
-from clipmused_bids.dataset.images import read_bold, read_grid
-from clipmused_bids.dataset.labels import read_labels
-from clipmused_bids.dataset.layout import find_runs
-from clipmused_bids.dataset.masks import participant_mask
-from clipmused_bids.dataset.movie_events import sampled, shows_movies
-from clipmused_bids.dataset.movie_logs import read_frame_log
-from clipmused_bids.dataset.names import entities_of
-from clipmused_bids.dataset.participants import select_participants
-from clipmused_bids.dataset.presentations import Presentations
-from clipmused_bids.dataset.stimuli import resolve_stimuli
+from clipmused_bids.dataset.atlases.atlas_files import dseg_of
+from clipmused_bids.dataset.atlases.regions import read_atlas
+from clipmused_bids.dataset.events.presentations import Presentations
+from clipmused_bids.dataset.events.reading import read_events
+from clipmused_bids.dataset.images.confounds import read_confounds
+from clipmused_bids.dataset.images.masks import participant_mask
+from clipmused_bids.dataset.images.series import read_bold, read_grid
+from clipmused_bids.dataset.movies.logs import read_frame_log
+from clipmused_bids.dataset.movies.samples import sampled, shows_movies
+from clipmused_bids.dataset.runs.derivatives import find_derivatives
+from clipmused_bids.dataset.runs.layout import find_runs
+from clipmused_bids.dataset.runs.names import entities_of
+from clipmused_bids.dataset.runs.participants import select_participants
+from clipmused_bids.dataset.stimuli.captions import read_captions
+from clipmused_bids.dataset.stimuli.finding import resolve_stimuli
+from clipmused_bids.dataset.stimuli.labels import read_labels
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.records import Run
 

@@ -15,8 +15,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from clipmused_bids.dataset.response_files import read_responses
-from clipmused_bids.dataset.scratch import ScratchSeries
+from clipmused_bids.dataset.files.scratch import ScratchSeries
+from clipmused_bids.dataset.outputs.response_files import read_responses
 from clipmused_bids.responses.projection import VOXEL_BLOCK
 from clipmused_bids.stages import prepare as prepare_stage
 from tests.end_to_end.conftest import Command, Done

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipmused_bids.dataset.response_files import read_responses
+from clipmused_bids.dataset.outputs.response_files import read_responses
 from tests.end_to_end.conftest import Command
 
 SPACE = "MNI152NLin2009cAsym"
@@ -90,7 +90,7 @@ def test_regions_of_a_derivative_by_their_desc(
     same = command(study, tmp_path / "b", "group", "--train", "--atlas", pattern, *words)
     assert same.returncode == 0, same.stderr
     first, second = (tmp_path / run / "models/clipmused/model.safetensors" for run in "ab")
-    from clipmused_bids.dataset.tensors import map_tensors
+    from clipmused_bids.dataset.files.tensors import map_tensors
 
     one, other = map_tensors(first)[0], map_tensors(second)[0]
     assert all(np.array_equal(one[name], other[name]) for name in one)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipmused_bids.config import InputOptions
-from clipmused_bids.dataset.headers import SeriesHeader
+from clipmused_bids.dataset.images.headers import SeriesHeader
 from clipmused_bids.errors import DataError
 from clipmused_bids.preflight.decoder_size import ATLAS_REGIONS, decoder_size
 from clipmused_bids.preflight.durations import seconds

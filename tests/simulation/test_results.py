@@ -7,8 +7,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from clipmused_bids.dataset.metric_files import MetricRow, write_group_metrics
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.outputs.metric_files import MetricRow, write_group_metrics
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.records import Score
 from clipmused_bids.simulation.results import main
 

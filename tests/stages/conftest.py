@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from clipmused_bids.config import Config, as_tables, build_hyperparameters, merge
-from clipmused_bids.dataset.outputs import OutputTree
-from clipmused_bids.dataset.response_files import write_responses
+from clipmused_bids.dataset.outputs.response_files import write_responses
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.records import Grid, Picture, Run, RunResponses, Split, Stimuli, Trials
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan

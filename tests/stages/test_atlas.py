@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipmused_bids.config import InputOptions
-from clipmused_bids.dataset.derivatives import Derivative
+from clipmused_bids.dataset.runs.derivatives import Derivative
 from clipmused_bids.errors import MissingInputError, UsageError
 from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
 from clipmused_bids.stages.plan import Plan

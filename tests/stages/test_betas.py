@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from clipmused_bids.dataset.images import read_bold
+from clipmused_bids.dataset.images.series import read_bold
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import BetaRows, Grid, Run, RunResponses, Trials
 from clipmused_bids.stages.betas import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmused_bids.dataset.memory import held_memory
+from clipmused_bids.dataset.files.memory import held_memory
 from clipmused_bids.errors import UsageError
 from clipmused_bids.responses.projection import VOXEL_BLOCK
 from clipmused_bids.stages import budget

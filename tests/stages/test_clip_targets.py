@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipmused_bids.config import TargetOptions
-from clipmused_bids.dataset.picture_contents import content_keys
+from clipmused_bids.dataset.stimuli.picture_contents import content_keys
 from clipmused_bids.records import Picture
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from clipmused_bids.dataset.metric_files import MetricRow
+from clipmused_bids.dataset.outputs.metric_files import MetricRow
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import Score, Split
 from clipmused_bids.stages.decode import decode_participants

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from clipmused_bids.config import InputOptions, build_hyperparameters
-from clipmused_bids.dataset.pictures import open_picture
-from clipmused_bids.dataset.response_files import read_responses, write_responses
+from clipmused_bids.dataset.outputs.response_files import read_responses, write_responses
+from clipmused_bids.dataset.stimuli.pictures import open_picture
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.evaluation.splits import count_sets
 from clipmused_bids.records import Run, RunResponses, Trials

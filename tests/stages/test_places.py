@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmused_bids.dataset.derivatives import Derivative
+from clipmused_bids.dataset.runs.derivatives import Derivative
 from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.stages.places import require_own_place, require_writable
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from clipmused_bids.config import Config, Selection, build_hyperparameters, read_preset
-from clipmused_bids.dataset.image_count import count_images
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.dataset.stimuli.image_count import count_images
 from clipmused_bids.errors import DataError
 from clipmused_bids.stages.catalogue import make_catalogue
 from clipmused_bids.stages.clip_targets import load_target_maker

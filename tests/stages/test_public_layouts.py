@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from clipmused_bids.config import Config, InputOptions
-from clipmused_bids.dataset.pictures import open_picture
+from clipmused_bids.dataset.stimuli.pictures import open_picture
 from clipmused_bids.errors import DataError
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue
 from clipmused_bids.stages.failures import Failures

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipmused_bids.config import Config, InputOptions, Selection
-from clipmused_bids.dataset.outputs import OutputTree
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.stages.portable import clip_name, names_only, places_of, shorten, without_places
 from clipmused_bids.stages.run_log import early_lines, run_log
 

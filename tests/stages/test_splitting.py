@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipmused_bids.dataset.split_file import read_split, write_split
+from clipmused_bids.dataset.outputs.split_file import read_split, write_split
 from clipmused_bids.errors import CannotCreateError, DataError, DatasetError, MissingInputError, UsageError
 from clipmused_bids.records import Trials
 from clipmused_bids.stages.splitting import (

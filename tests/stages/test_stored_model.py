@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipmused_bids.dataset.weights import load_model, model_path
+from clipmused_bids.dataset.outputs.weights import load_model, model_path
 from clipmused_bids.errors import CannotCreateError, DataError
 from clipmused_bids.records import Split, VoxelSpace
 from clipmused_bids.responses.standardize import UnitStatistics

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from clipmused_bids.config import InputOptions
-from clipmused_bids.dataset.target_files import TargetFile, open_target_file
+from clipmused_bids.dataset.stimuli.target_files import TargetFile, open_target_file
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.target_source import (

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipmused_bids.dataset.embeddings import EmbeddingCache
-from clipmused_bids.dataset.tensors import digest
+from clipmused_bids.dataset.files.tensors import digest
+from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache
 from clipmused_bids.errors import CannotCreateError, DataError
 from clipmused_bids.records import Split
 from clipmused_bids.stages.assemble import open_responses

@@ -1,0 +1,1 @@
+"""Regions: label images, derivatives' segmentations, TemplateFlow."""

@@ -1,0 +1,1 @@
+"""Existing responses: the manifest and the files that it names."""

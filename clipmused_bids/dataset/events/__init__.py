@@ -1,0 +1,1 @@
+"""Events of runs: which rows are trials, when, and of which stimulus."""

@@ -1,0 +1,1 @@
+"""Movies: frames, samples in runs, annotations and labels over time."""

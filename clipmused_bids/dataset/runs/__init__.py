@@ -1,0 +1,1 @@
+"""Finding the runs of a request: names, folders, filters, sidecars, spaces."""

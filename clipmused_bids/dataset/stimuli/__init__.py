@@ -1,0 +1,1 @@
+"""Stimuli: pictures, labels, captions, features made elsewhere."""

@@ -1,0 +1,64 @@
+"""What a picture is, whatever it is called: the key under which its features are stored and copies are found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from clipmused_bids.dataset.files.contents import content_hash
+from clipmused_bids.dataset.stimuli.banks import row_hashes
+from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.records import Picture
+
+_MOVIE_DIGITS, _TIME_DIGITS = 16, 12
+
+
+def content_keys(pictures: Sequence[Picture | None]) -> tuple[str | ClipMusedError, ...]:
+    """Key of each picture's content, the same for the same content wherever it lies.
+
+    Of a file of its own the SHA-256 of its bytes; of a row of a bank that of its pixels. Of a frame the first 16 digits
+    of the movie's SHA-256, the time in ms in 12, and 36 of the SHA-256 of both: sorted keys are frames in the order of
+    time, so that groups of them are read in one pass. Every movie is hashed once.
+
+    Returns
+    -------
+    tuple of (str or ClipMusedError)
+        64 hexadecimal digits; "" where there is no picture; the error where the content cannot be read.
+    """
+    rows = _keys_of_rows([picture for picture in pictures if picture is not None])
+    hashed = cache(_hash_of_file)
+    return tuple(
+        "" if picture is None else rows.get(picture) or _key(picture, hashed(picture.path))
+        for picture in pictures
+    )
+
+
+def _hash_of_file(path: Path) -> str | ClipMusedError:
+    try:
+        return content_hash(path)
+    except ClipMusedError as error:
+        return error
+
+
+def _key(picture: Picture, file_hash: str | ClipMusedError) -> str | ClipMusedError:
+    if picture.seconds is None or isinstance(file_hash, ClipMusedError):
+        return file_hash
+    milliseconds = round(picture.seconds * 1000)
+    rest = hashlib.sha256(f"{file_hash}@{milliseconds}".encode()).hexdigest()
+    head = f"{file_hash[:_MOVIE_DIGITS]}{milliseconds:0{_TIME_DIGITS}x}"
+    return head + rest[len(head) :]
+
+
+def _keys_of_rows(pictures: Sequence[Picture]) -> dict[Picture, str | ClipMusedError]:
+    """Keys of the pictures that are rows of banks; each bank is opened once."""
+    banks: dict[tuple[Path, str], dict[int, Picture]] = {}
+    for picture in pictures:
+        if picture.dataset is not None and picture.row is not None:
+            banks.setdefault((picture.path, picture.dataset), {})[picture.row] = picture
+    found: dict[Picture, str | ClipMusedError] = {}
+    for (path, dataset), rows in banks.items():
+        hashes = row_hashes(path, dataset, list(rows))
+        found |= {rows[row]: key for row, key in hashes.items()}
+    return found
