@@ -10,6 +10,27 @@ from clipmused_bids.config import ModelOptions
 Tokens = Literal["pair", "one", "shared", "none"]
 
 
+# What only some of the networks have.
+_OF_GUIDANCE = (
+    "model.readout",
+    "training.lambda_perp",
+    "training.lambda_low",
+    "training.lambda_high",
+    "training.perp_scale",
+)
+_OF_TRANSFORMERS = (
+    "model.patches",
+    "model.width",
+    "model.depth",
+    "model.heads",
+    "model.mlp_ratio",
+    "model.head",
+    "model.n_regions",
+    "model.n_patches",
+)
+_OF_PERCEPTRONS = ("model.hidden_width", "model.hidden_layers")
+
+
 @dataclass(frozen=True)
 class NetworkKind:
     """One configuration of the network that all deep methods share.
@@ -41,6 +62,13 @@ class NetworkKind:
     def model_options(self, options: ModelOptions) -> ModelOptions:
         """Options as this method reads them: a readout is an addition to ``clip-mused``, its rivals have none."""
         return options if self.guided else replace(options, readout="none")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Options of the tables ``model`` and ``training`` that change nothing of this method."""
+        names = () if self.guided else _OF_GUIDANCE
+        names += () if self.tokens == "options" else ("model.tokens",)
+        return names + (_OF_TRANSFORMERS if self.reads == "vector" else _OF_PERCEPTRONS)
 
     def subject_information(self, options: ModelOptions, *, own_maps: bool) -> str:
         """Say what a network of several participants knows of whose trial it reads.
