@@ -134,12 +134,12 @@ def rarest_labels(labels: FloatArray, stimulus: IntArray) -> IntArray:
     trial, label = np.nonzero(labels == 1)
     has[stimulus[trial], label] = True
     frequency = np.where(has, has.sum(axis=0), len(has) + 1)
-    return np.where(has.any(axis=1), frequency.argmin(axis=1), labels.shape[1])
+    return np.asarray(np.where(has.any(axis=1), frequency.argmin(axis=1), labels.shape[1]))
 
 
 def strata(rarest: IntArray) -> IntArray:
     """Stratum of each stimulus: its rarest label; strata of fewer than 10 stimuli are pooled as -1."""
-    return np.where(_sizes(rarest) >= SMALLEST_STRATUM, rarest, -1)
+    return np.asarray(np.where(_sizes(rarest) >= SMALLEST_STRATUM, rarest, -1))
 
 
 def stratified_weights(
