@@ -2,14 +2,14 @@
 
     python benchmarks/leaks.py [--seeds 8] [--voxels 300] [--json FILE]
 
-Everything above 0.5 is leakage. Noise of a voxel is a first-order autoregression (0.4 or 0.9 from second to second) plus
-a slow drift. Rows:
+Everything above 0.5 is leakage. Noise of a voxel is a first-order autoregression (0.4 or 0.9 from second to second)
+plus a slow drift. Rows:
 
 - frames of movies, one a second, divided at random; in whole runs; in one run with a gap of 15 s (labels last 20 s on
   average, the response is the volume 5 s later);
 - 70 trials a run, 4 s apart, responses by LSS, divided by stimulus, labels in random order;
-- the same trials with labels in blocks: how far AUC rises with the autocorrelation that the auditor measures across sets
-  (`evaluation.label_order`), which is where its threshold comes from.
+- the same trials with labels in blocks: how far AUC rises with the autocorrelation that the auditor measures across
+  sets (`evaluation.label_order`), which is where its threshold comes from.
 
 Prints a table and, last, one line of JSON.
 """
@@ -141,7 +141,9 @@ def described(values):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--voxels", type=int, default=300)
     parser.add_argument("--json", type=Path)
@@ -173,7 +175,8 @@ if __name__ == "__main__":
             result["blocks"].append(one)
             print(
                 f"blocks, next alike {stays:.1f}, noise {autocorrelation}: lag 1 {one['lag_1']['mean']:.2f}, "
-                f"across sets {one['across_sets']['mean']:.2f}, AUC {one['AUC']['mean']:.3f} (sd {one['AUC']['sd']:.3f})",
+                f"across sets {one['across_sets']['mean']:.2f}, "
+                f"AUC {one['AUC']['mean']:.3f} (sd {one['AUC']['sd']:.3f})",
                 flush=True,
             )
     text = json.dumps(result)

@@ -35,8 +35,8 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Find pairs of rows whose cosine is above a threshold.
 
-    Cosines are computed for a block of rows of ``first`` at a time, so that 73,000 x 1,000 stimuli need as much memory as
-    one block.
+    Cosines are computed for a block of rows of ``first`` at a time, so that 73,000 x 1,000 stimuli need as much
+    memory as one block.
 
     Parameters
     ----------
