@@ -19,7 +19,7 @@ from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_responses, announce_unused
 from clipmused_bids.stages.atlas import choose_atlas
-from clipmused_bids.stages.auditing import audit_split, say_audit, say_near_duplicates
+from clipmused_bids.stages.auditing import audit_split, require_scorable, say_audit, say_near_duplicates
 from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue, store_catalogue
 from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.failures import Failures
@@ -196,6 +196,8 @@ def settle_split(
     split = choose_split(plan, catalogue, tree)
     _require_sets(split, evaluates="evaluate" in plan.config.actions)
     say_audit(audit_split(plan, catalogue, split), contents_read=contents_read)
+    if "evaluate" in plan.config.actions:
+        require_scorable(plan, catalogue, split)
     require_repeats(plan, split)
     return split
 

@@ -162,5 +162,7 @@ def test_the_auditor_sees_what_the_choice_reads(tmp_path: Path, monkeypatch: pyt
     everything = lambda names, _sets: np.arange(len(names))  # noqa: E731
     monkeypatch.setattr(voxel_choice, "fitted_rows", everything)
     leaky = build(world, plan, split)
-    with pytest.raises(DataError, match=r"voxel choice was fitted on trials of set val, test \(40; first: sub-01"):
+    with pytest.raises(
+        DataError, match=r"voxel choice was fitted on trials of set val, test \(40; first: sub-01"
+    ):
         audit_fit(plan, CATALOGUE, split, leaky)
