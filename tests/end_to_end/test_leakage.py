@@ -22,6 +22,7 @@ from clipmused_bids.simulation.writer import write_dataset
 from clipmused_bids.stages import label_choice, training_set
 from tests.end_to_end.conftest import SMALL, Command
 
+pytestmark = pytest.mark.slow
 LEAK = "LEAKAGE, allowed by --allow-leakage"
 
 

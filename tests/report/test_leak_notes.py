@@ -21,12 +21,12 @@ def test_fields_and_sentences_name_everything_once() -> None:
     merged = merged_fields([fields, other, fields])
     assert merged["Leakage"] == ["a stimulus is in two sets", "another"]
     assert merged["LeakageWarnings"] == ["two pictures are nearly equal"]
+    scaled = "were standardised by all their trials, without labels"
     assert leakage_lines(merged) == [
         "LEAKAGE, allowed by --allow-leakage: a stimulus is in two sets.",
         "LEAKAGE, allowed by --allow-leakage: another.",
         "Leakage warning: two pictures are nearly equal.",
-        "Transductive: the responses of 2 unit(s) (sub-02_run-1, sub-03) were standardised by all their trials, "
-        "without labels.",
+        f"Transductive: the responses of 2 unit(s) (sub-02_run-1, sub-03) {scaled}.",
     ]
 
 
