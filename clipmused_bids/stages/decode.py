@@ -128,6 +128,8 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
             tasks=config.selection.tasks or tuple(stored["tasks"]),
         ),
         trained_mask=stored["mask"],
+        # Baselines of a decoder that was trained all the same are fitted to the same split.
+        allow_leakage=config.allow_leakage or bool(leakage_fields(stored)["Leakage"]),
     )
 
 

@@ -109,6 +109,9 @@ def test_an_allowed_leak_is_named_in_every_output(
         assert leak.startswith(words), path
     for path in (*out.glob("models/*/README.md"), out / "logs" / "CITATION.md"):
         assert f"{LEAK}: {words}" in path.read_text(), path
+    later = command(bids, out, "group", "--evaluate", "--model-label", "ridge", "--split", split)
+    assert later.returncode == 0, later.stderr
+    assert f"{LEAK}: {words}" in later.stderr, "without the option: the decoder knows"
 
 
 def test_the_rules_keep_copies_together_and_no_output_names_a_leak(
