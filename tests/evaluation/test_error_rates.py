@@ -37,21 +37,19 @@ def test_percentile_bootstrap_over_four_people_does_not_cover():
     assert found == pytest.approx(0.80, abs=0.02 + band(0.80, 500))
 
 
-@pytest.mark.parametrize("metric", ["mAP", "AUC"])
-def test_interval_over_stimuli_finds_no_difference_between_equal_methods(metric):
+def test_interval_over_stimuli_seldom_finds_a_difference_between_equal_methods():
     found = share(
-        stimulus_interval_misses, n=150, seed=2, n_stimuli=100, repeats=2, n_people=2, metric=metric,
+        stimulus_interval_misses, n=120, seed=2, n_stimuli=200, repeats=1, n_people=1, metric="mAP",
         n_resamples=200,
     )  # fmt: skip
-    # Percentiles of 200 resamples, and a bootstrap of finite samples, miss a little more often than one in twenty.
-    assert found < 0.065 + band(0.065, 150)
-    assert found > 0
+    # Percentiles of 200 resamples of labels as rare as one in thirty miss a little more often than one in twenty.
+    assert 0 < found < 0.065 + band(0.065, 120)
 
 
 @pytest.mark.parametrize("n_people", [1, 3])
 def test_permuting_stimuli_holds_its_level(n_people):
-    found = share(permutation_rejects, n=250, seed=3, unit="stimulus", n_people=n_people, n_permutations=99)
-    assert found == pytest.approx(0.05, abs=band(0.05, 250))
+    found = share(permutation_rejects, n=200, seed=3, unit="stimulus", n_people=n_people, n_permutations=99)
+    assert found == pytest.approx(0.05, abs=band(0.05, 200))
 
 
 @pytest.mark.parametrize(("unit", "repeats"), [("trial", 6), ("stimulus of a person", 1)])
