@@ -255,7 +255,7 @@ class NetworkMethod:
         method._signature = Signature.from_config(config["signature"])
         method._architecture = Architecture.from_config(tensors, config["architecture"])
         method._alignment = str(config["alignment"])
-        method._tokens = [dict(one) for one in config["tokens"]]
+        method._tokens = [dict(one) for one in config.get("tokens", ())]
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."
             with seeded(0, device=method.device):

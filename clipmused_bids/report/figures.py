@@ -44,10 +44,11 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     rows: list[dict[str, Mapping[str, Sequence[float]]]] = [{"loss": losses, "validation score": scores}]
     if any(name.startswith("rank_") for name in columns):
         rows.append(_token_curves(columns))
-    figure = _figure(width=8.0, height=3.2 * len(rows))
-    for r, panels in enumerate(rows):
-        for place, (title, curves) in enumerate(panels.items(), start=1 + r * len(panels)):
-            axes = figure.add_subplot(len(rows), len(panels), place)
+    figure = _figure(width=8.0, height=3.6 * len(rows))
+    parts = figure.subfigures(len(rows), 1, squeeze=False)
+    for part, panels in zip(parts[:, 0], rows, strict=True):
+        for place, (title, curves) in enumerate(panels.items(), start=1):
+            axes = part.add_subplot(1, len(panels), place)
             _draw_curves(axes, curves, best_epoch=best_epoch)
             axes.set(xlabel="epoch", title=title)
             if title == "loss" and curves:
@@ -77,7 +78,8 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[float]], *, best_epoc
         axes.plot(np.arange(len(values)), values, color=colour, linestyle=style, label=name.replace("_", " "))
     axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=7, frameon=False)
+    # Below the axes, where it hides no curve.
+    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *, title: str) -> bytes:

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -20,7 +16,6 @@ from clipmused_bids.methods.ridge_solver import folds_of
 from clipmused_bids.records import ResponseTable, TrialData
 
 CS = (0.001, 0.03, 1.0)
-DATA = os.environ.get("CLIPMUSED_TEST_DATA")
 
 
 def fitted(data: TrialData, *cs: float) -> logistic.Logistic:
@@ -173,46 +168,16 @@ def test_many_trials_of_many_voxels_are_reduced_and_say_so(
         assert probability[truth == 1, label].min() > probability[truth == 0, label].mean()
 
 
-def raider(make_table: Callable[..., ResponseTable], template: TrialData) -> TrialData:
-    """Five people, eight runs, seven categories; values as they are stored, without standardisation."""
-    folder = Path(str(DATA)) / "raider5"
-    tables, category, run = [], [], []
-    for p in range(1, 6):
-        values = []
-        for r in range(1, 9):
-            name = f"sub-{p:02d}_task-categories_run-{r:02d}"
-            events = pd.read_csv(folder / f"sub-{p:02d}/func/{name}_events.tsv", sep="\t")
-            image = folder / f"derivatives/betas/sub-{p:02d}/func/{name}_desc-block_statmap.nii.gz"
-            volumes = np.asarray(nib.load(image).dataobj)
-            values.append(volumes.reshape(-1, volumes.shape[-1]).T)
-            category += list(events["trial_type"])
-            run += [r] * len(events)
-        tables.append(make_table(values))
-    names, index = np.unique(category, return_inverse=True)
-    return replace(
-        template,
-        responses=tuple(tables),
-        row=np.tile(np.arange(56), 5),
-        labels=np.eye(7, dtype=np.float32)[index],
-        label_names=tuple(names),
-        single_label=True,
-        stimulus_id=tuple(category),
-        group=np.array(run),
-    )
-
-
 @pytest.mark.real_data
-@pytest.mark.skipif(DATA is None, reason="CLIPMUSED_TEST_DATA is not set")
 @pytest.mark.slow
 def test_real_categories_are_told_as_published(
-    make_trials: Callable[..., TrialData], make_table: Callable[..., ResponseTable]
+    raider: TrialData,
 ) -> None:
     """Leave one run out, scikit-learn's default penalty: .73 .64 .62 .71 .71 there, to two of 56 blocks here.
 
     scikit-learn's default tolerance stops before the optimum, where two people have one or two blocks fewer right.
     """
-    template = make_trials(n_participants=5, n_trials=56, n_voxels=1000, common_space=False, n_regions=0)
-    data = raider(make_table, template)
+    data = raider
     right = np.zeros(data.n_trials)
     exact = np.zeros(data.n_trials)
     for run in range(1, 9):
