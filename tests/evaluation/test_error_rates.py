@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from benchmarks.error_rates import (
     answer_against_best,
     blocks_reject,
