@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from clipmused_bids.stages.fit_record import FitRecord
 from clipmused_bids.stages.label_choice import frequent_labels, stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.splitting import design_of, sets_of_runs
-from clipmused_bids.stages.training_set import TrainingSet
+
+if TYPE_CHECKING:  # it loads torch, which preparing responses does without
+    from clipmused_bids.stages.training_set import TrainingSet
 
 logger = logging.getLogger(__name__)
 
