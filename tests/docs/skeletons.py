@@ -179,7 +179,9 @@ def nod(root: Path) -> None:
     data.instances("annotations/instances_val2017.json", dict(list(coco.items())[12:]))
     for p, person in enumerate(("01", "02")):
         for run in range(1, 3):
+            # In no order of kinds: neighbours that are alike are a leak where sets interleave.
             names = [f"imagenet/{s}/{s}_{p}{run}{k}.JPEG" for k in range(15) for s in synsets]
+            names = np.random.default_rng([p, run]).permutation(names).tolist()
             for name in names:
                 data.picture(f"bids/stimuli/{name}")
             folder = f"sub-{person}/ses-imagenet01/func/sub-{person}_ses-imagenet01_task-imagenet"
