@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from clipmused_bids.config import Hyperparameters
 from clipmused_bids.errors import UsageError
 
 if TYPE_CHECKING:
+    # --help lists the methods, and must not wait for numpy.
+    from numpy.typing import NDArray
+
     from clipmused_bids.methods.base import Method
     from clipmused_bids.methods.clip_mused import ClipMusedMethod
     from clipmused_bids.methods.prevalence import Prevalence

@@ -49,16 +49,19 @@ def _training_seconds(work: Work, *, cores: int) -> Estimate:
         for name in work.methods
         if name != "prevalence"
     )
-    linear = RIDGE_SECONDS * pairs * n_voxels
+    linear = RIDGE_SECONDS * pairs * n_voxels * work.n_parts
+    n_deep = sum(METHODS[name].deep for name in work.methods)
+    fits = f", {work.n_parts} times" if work.n_parts > 1 else ""
     if work.decoder is None:
         return Estimate(
-            "training", linear, f"ridge regressions of {n_training:,} trials x {n_voxels:,} voxels"
+            "training", linear, f"ridge regressions of {n_training:,} trials x {n_voxels:,} voxels{fits}"
         )
     options = work.plan.hyperparameters.training
     moved = work.decoder.state_bytes + 16.0 * options.batch_size * n_voxels
     step = STEP_SECONDS + work.decoder.step_flops / (CPU_FLOPS * cores) + moved / STEP_BYTES
     steps = -(-n_training // options.batch_size) * options.max_epochs * options.n_seeds
     steps *= 2 if work.plan.hyperparameters.fit_on == "train+validation" else 1
+    steps *= n_deep * work.n_parts
     basis = (
         f"at most {steps:,} steps of {work.decoder.step_flops / 1e9:.2g} GFLOP, {step:.2g} s each on {cores} core(s); "
         "fewer epochs are usual, and a GPU is faster"

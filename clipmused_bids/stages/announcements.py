@@ -10,8 +10,8 @@ from clipmused_bids.dataset.images.headers import read_series_header
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.runs.names import is_nifti
 from clipmused_bids.errors import ClipMusedError
-from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Run
+from clipmused_bids.stages.contenders import asked_for
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import OPTIONS_OF_KIND, responses_are_stored
 from clipmused_bids.stages.rates import response_seconds
@@ -59,7 +59,7 @@ def announce_unused(plan: Plan) -> None:
         )
     if plan.kind == "betas" and plan.config.inputs.confounds not in {"default", "none"}:
         _say_unused([f"--confounds {plan.config.inputs.confounds}"], "the responses are estimated already")
-    if not METHODS[plan.config.method].guided:
+    if not any(one.info.guided for one in asked_for(plan.config)):
         given = ["--targets"] if plan.config.inputs.targets is not None else []
         given += [f"targets.{name}" for name in plan.config.overrides.get("targets", {})]
         if given:

@@ -26,6 +26,8 @@ from clipmused_bids.dataset.outputs.weights import (
 )
 from clipmused_bids.dataset.stimuli.target_files import open_target_file
 from clipmused_bids.errors import MissingInputError
+from clipmused_bids.evaluation.cross_validation import fold_numbers
+from clipmused_bids.methods.variants import find_variant
 from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
@@ -35,7 +37,7 @@ from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
 from clipmused_bids.stages.prepare import mask_hash
-from clipmused_bids.stages.splitting import sets_of_runs, split_hash
+from clipmused_bids.stages.splitting import folds_of_runs, sets_of_runs, split_hash
 from clipmused_bids.stages.standardized import (
     Standardization,
     fit_standardization,
@@ -51,15 +53,17 @@ logger = logging.getLogger(__name__)
 _EVENTS_INPUTS = ("trial_types", "stimulus_column", "merge_blocks")
 
 
-def decoder_of(tree: OutputTree, participant: str, *, model_label: str) -> StoredModel:
-    """Load the group decoder if it knows the participant, else the participant's own.
+def decoder_of(
+    tree: OutputTree, participant: str, *, model_label: str, fold: int | None = None
+) -> StoredModel:
+    """Load the group decoder if it knows the participant, else the participant's own; ``fold``: those of a fold.
 
     Raises
     ------
     MissingInputError
         If there is neither; names the participants that have one.
     """
-    folder = tree.model_folder(model_label)
+    folder = tree.model_folder(model_label, fold=fold)
     known: list[str] = list(stored_participants(folder))
     if model_path(folder, participant=None).exists():
         model = load_model(folder, participant=None)
@@ -117,8 +121,9 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     return replace(
         config,
         inputs=replace(config.inputs, **checked_inputs(inputs)),
-        overrides=merge(hyperparameters, places_of(config.overrides)),
+        overrides=merge(_asked_for(stored), places_of(config.overrides)),
         method=stored["method"],
+        variant=stored.get("variant", stored["method"]),
         preset=stored["preset"] or config.preset,
         selection=replace(
             config.selection,
@@ -155,16 +160,76 @@ def decode_participants(
                 _data_request(plan, person, model, label_names, split=split),
                 name=f"the decoder {model_label} ({model.path.name})",
             )
-            probabilities = predict(model, person)
+            folds = row_folds(person, plan, split)
+            decoders = {
+                fold: decoder_of(tree, participant, model_label=model_label, fold=fold)
+                for fold in _known_folds(tree, participant, folds, model_label=model_label)
+            }
+            for fold, one in decoders.items():
+                request = {"split": {**one.config["split"], "hash": split_hash(split)}} if split else {}
+                check_model(one.config, request, name=f"the decoder of fold {fold}")
+            probabilities = _held_out(model, decoders, person, folds)
             _write(
-                plan, tree, split, person, model=model, probabilities=probabilities, model_label=model_label
-            )
+                plan, tree, split, person, model=model, probabilities=probabilities, folds=folds,
+                decoders=decoders, model_label=model_label,
+            )  # fmt: skip
             n_runs += len(person.runs)
             n_trials += len(probabilities)
-    logger.info("Predictions (%s): %d trials in %d run(s).", model_label, n_trials, n_runs)
+    logger.info(
+        "Predictions (%s): %d trials in %d run(s)%s.", model_label, n_trials, n_runs,
+        ", each by the decoder of its fold; new runs by the one fitted to all folds" if fold_numbers(split) else "",
+    )  # fmt: skip
 
 
-def predict(model: StoredModel, person: ParticipantResponses) -> FloatArray:
+def row_folds(person: ParticipantResponses, plan: Plan, split: Split | None) -> IntArray:
+    """Fold that holds each stored row of a participant out; 0 where there is none."""
+    by_run = folds_of_runs(split, person.runs, plan.trials)
+    return np.array(
+        [
+            by_run[run.key][int(number) - 1] or 0
+            for run, file in zip(person.runs, person.stored, strict=True)
+            for number in file.trial_number
+        ],
+        dtype=np.int64,
+    )
+
+
+def aligned_labels(model: StoredModel, probabilities: FloatArray, names: Sequence[str]) -> FloatArray:
+    """Probabilities in the order of other label names, (n, len(names)); NaN for labels the decoder does not know."""
+    known = {name: k for k, name in enumerate(model.config["label_names"])}
+    columns = np.column_stack([probabilities, np.full(len(probabilities), np.nan)])
+    return columns[:, [known.get(name, -1) for name in names]]
+
+
+def _known_folds(tree: OutputTree, participant: str, folds: IntArray, *, model_label: str) -> list[int]:
+    """Folds with trials of a participant whose decoder knows the participant."""
+    known = []
+    for fold in np.unique(folds[folds > 0]).tolist():
+        folder = tree.model_folder(model_label, fold=fold)
+        group = config_path(folder, participant=None)
+        if participant in stored_participants(folder) or (
+            group.exists() and participant in read_json(group)["participants"]
+        ):
+            known.append(fold)
+        else:
+            logger.warning("sub-%s: no decoder of fold %d; its trials are not decoded.", participant, fold)
+    return known
+
+
+def _held_out(
+    model: StoredModel, decoders: Mapping[int, StoredModel], person: ParticipantResponses, folds: IntArray
+) -> FloatArray:
+    """Each trial by the decoder of the fold that holds it out, the others by the decoder of all data."""
+    names = model.config["label_names"]
+    probabilities = np.full((len(folds), len(names)), np.nan)
+    for fold in np.unique(folds).tolist():
+        rows, one = np.flatnonzero(folds == fold), model if fold == 0 else decoders.get(fold)
+        if one is not None:
+            probabilities[rows] = aligned_labels(one, predict(one, person, rows), names)
+    return probabilities
+
+
+def predict(model: StoredModel, person: ParticipantResponses, rows: IntArray | None = None) -> FloatArray:
     """Probabilities of a participant's stored trials, (n_rows, C); no stimulus, label or target is looked at."""
     known = stored_standardization(model, person.participant)
     table, standardization = _standardized(model, person)
@@ -172,7 +237,8 @@ def predict(model: StoredModel, person: ParticipantResponses) -> FloatArray:
         logger.info(
             "%s was not in the training data: standardised by its own responses (transductive).", name
         )
-    return stored_decoder(model).predict_proba(_unlabelled(model, person.participant, table))
+    data = _unlabelled(model, person.participant, table)
+    return stored_decoder(model).predict_proba(data if rows is None else data.subset(rows))
 
 
 def predict_averaged(
@@ -239,6 +305,8 @@ def _write(
     *,
     model: StoredModel,
     probabilities: FloatArray,
+    folds: IntArray,
+    decoders: Mapping[int, StoredModel],
     model_label: str,
 ) -> None:
     sets = sets_of_runs(split, person.runs, plan.trials)
@@ -252,7 +320,7 @@ def _write(
             trial_number=file.trial_number,
             stimulus_id=file.trials.stimulus_id,
             set_name=tuple(sets[run.key][int(number) - 1] for number in file.trial_number),
-            fold=(None,) * len(file.values),
+            fold=tuple(int(fold) or None for fold in folds[rows]),
             label_names=tuple(model.config["label_names"]),
             probabilities=np.asarray(probabilities[rows], dtype=np.float64),
         )
@@ -261,10 +329,17 @@ def _write(
             run,
             predictions,
             model_label=model_label,
-            sources=[tree.uri(file.path), tree.uri(model.path)],
+            sources=[
+                tree.uri(path) for path in (file.path, model.path, *(one.path for one in decoders.values()))
+            ],
             details={
                 "Method": model.config["method"],
                 "WeightsHash": model.weights_hash,
+                **(
+                    {"WeightsHashOfFolds": {k: one.weights_hash for k, one in decoders.items()}}
+                    if decoders
+                    else {}
+                ),
                 "Regime": model.config["split"]["regime"],
                 "SplitHash": model.config["split"]["hash"],
                 "Guidance": model.config["guidance"],
@@ -290,6 +365,21 @@ def _explicit_request(
     if config.selection.space is not None:
         request["space"] = config.selection.space
     return request
+
+
+def _asked_for(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of a stored decoder without those that its variant, or the fit to all folds, set itself."""
+    variant = find_variant(stored.get("variant", stored["method"]))
+    kept = _without(stored["hyperparameters"], variant.overrides)
+    return _without(kept, {"fit_on": ""}) if "held_out" in stored["split"] else kept
+
+
+def _without(tables: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without(value, taken[name]) if isinstance(taken.get(name), Mapping) else value
+        for name, value in tables.items()
+        if name not in taken or isinstance(taken[name], Mapping)
+    }
 
 
 def _explicit_inputs(config: Config, names: Iterable[str]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import over_participants
-from clipmused_bids.evaluation.metrics import best_thresholds, score
-from clipmused_bids.records import BoolArray, FloatArray, Run, Score
+from clipmused_bids.evaluation.metrics import LabelScore, best_thresholds, per_label, score
+from clipmused_bids.records import BoolArray, FloatArray, IntArray, Run, Score
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import decoder_of, predict_averaged
+from clipmused_bids.stages.decode import aligned_labels, decoder_of, predict_averaged
+from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 
 
@@ -32,7 +33,9 @@ class LabelledPredictions:
     stimulus_id : tuple of str, length n
     labels, probabilities : ndarray of shape (n, C)
     test, validation : ndarray of bool, shape (n,)
-        Labelled trials of these sets.
+        Labelled trials of these sets; of test trials those that were decoded.
+    fold : ndarray of int, shape (n,)
+        Fold that holds a trial out; 0 without a cross-validation.
     sources : tuple of str
         BIDS URIs of the predictions.
     """
@@ -44,7 +47,13 @@ class LabelledPredictions:
     probabilities: FloatArray
     test: BoolArray
     validation: BoolArray
+    fold: IntArray
     sources: tuple[str, ...]
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Folds of the test trials; (0,) without a cross-validation."""
+        return tuple(int(fold) for fold in np.unique(self.fold[self.test]))
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,18 @@ class Scored:
     Parameters
     ----------
     label, method : str
+        Model label; name of the method or ablation.
     label_names : tuple of str
     participant, stimulus_id : tuple of str, length n
     labels, probabilities : ndarray of shape (n, C)
+        NaN probabilities where the decoder of the trial's fold does not know a label.
     rows : tuple of MetricRow
         Per participant, then for the group.
     sources : tuple of str
+    fold : tuple of int, length n
+        0 without a cross-validation. Empty stands for zeros.
+    fold_rows : mapping of int to tuple of MetricRow
+        Scores of single trials of each participant in each fold.
     """
 
     label: str
@@ -71,6 +86,13 @@ class Scored:
     probabilities: FloatArray
     rows: tuple[MetricRow, ...]
     sources: tuple[str, ...]
+    fold: tuple[int, ...] = ()
+    fold_rows: Mapping[int, tuple[MetricRow, ...]] = field(default_factory=dict)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Participants that were scored, in order."""
+        return tuple(dict.fromkeys(self.participant))
 
     def score_of(self, metric: str, participant: str) -> Score:
         """One score of single trials; NaN where it was not computed."""
@@ -82,34 +104,41 @@ class Scored:
 
 
 def score_decoder(
-    plan: Plan, tree: OutputTree, catalogue: Catalogue, *, model_label: str, method: str
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    *,
+    model_label: str,
+    method: str,
+    failures: Failures | None = None,
 ) -> Scored:
     """Score the test trials of a decoder, and write the scores of each run.
+
+    After a cross-validation scores are those of each fold, averaged over folds for each participant: ranks of trials
+    are compared only where one decoder ranked them.
+
+    Parameters
+    ----------
+    failures : Failures, optional
+        Takes participants that cannot be scored; without, the first error is raised.
 
     Raises
     ------
     DataError
         If a participant has no prediction of a test trial.
     """
-    single_label = catalogue.stimuli.single_label
+    failures = Failures(stop_at_first=True) if failures is None else failures
     people: list[LabelledPredictions] = []
     rows: list[MetricRow] = []
+    of_folds: dict[int, tuple[MetricRow, ...]] = {}
     for participant in plan.participants:
-        runs = [
-            run
-            for run in plan.runs_of(participant)
-            if tree.predictions(run, model_label=model_label).exists()
-        ]
-        of_runs = [_read(tree, catalogue, run, model_label=model_label) for run in runs]
-        for run, one in zip(runs, of_runs, strict=True):
-            _write_run(tree, run, one, model_label=model_label, single_label=single_label)
-        people.append(_joined(participant, of_runs))
-        person = open_responses(tree, participant, runs, kind=plan.kind)
-        model = decoder_of(tree, participant, model_label=model_label)
-        rows += _rows_of(
-            people[-1], single_label=single_label, fit_on=model.config["hyperparameters"]["fit_on"]
-        )
-        rows += _averaged_rows(people[-1], model, person, single_label=single_label)
+        with failures.of_participant(participant):
+            one, own, by_fold = _score_person(plan, tree, catalogue, participant, model_label=model_label)
+            people.append(one)
+            rows += own
+            for fold, of_fold in by_fold.items():
+                of_folds[fold] = of_folds.get(fold, ()) + tuple(of_fold)
+    plan.without(failures)
     return Scored(
         label=model_label,
         method=method,
@@ -120,7 +149,90 @@ def score_decoder(
         probabilities=np.concatenate([one.probabilities[one.test] for one in people]),
         rows=(*rows, *_group_rows(rows)),
         sources=tuple(source for one in people for source in one.sources),
+        fold=tuple(int(fold) for one in people for fold in one.fold[one.test]),
+        fold_rows={fold: of_folds[fold] for fold in sorted(of_folds) if fold},
     )
+
+
+def label_scores(scored: Scored, participant: str) -> tuple[LabelScore, ...]:
+    """Scores of each label on one participant's test trials; means over folds where there are several."""
+    fold = np.array(scored.fold or (0,) * len(scored.participant))
+    mine = np.array(scored.participant) == participant
+    of_folds: dict[str, list[LabelScore]] = {}
+    for k in np.unique(fold[mine]):
+        rows = mine & (fold == k)
+        known = ~np.isnan(scored.probabilities[rows]).all(axis=0)
+        names = [name for name, use in zip(scored.label_names, known, strict=True) if use]
+        found = per_label(
+            scored.labels[rows][:, known], scored.probabilities[rows][:, known], label_names=names
+        )
+        for one in found:
+            of_folds.setdefault(one.label, []).append(one)
+    return tuple(_mean_label(of_folds[name]) for name in scored.label_names if name in of_folds)
+
+
+def _mean_label(folds: Sequence[LabelScore]) -> LabelScore:
+    n_trials = sum(one.n_trials for one in folds)
+    n_positive = sum(one.n_positive for one in folds)
+    return LabelScore(
+        label=folds[0].label,
+        average_precision=_mean([one.average_precision for one in folds]),
+        floor=_mean([one.floor for one in folds]),
+        prevalence=n_positive / n_trials if n_trials else float("nan"),
+        auc=_mean([one.auc for one in folds]),
+        n_positive=n_positive,
+        n_trials=n_trials,
+    )
+
+
+def _score_person(
+    plan: Plan, tree: OutputTree, catalogue: Catalogue, participant: str, *, model_label: str
+) -> tuple[LabelledPredictions, list[MetricRow], dict[int, list[MetricRow]]]:
+    """One participant's predictions, scores, and scores of each fold."""
+    single_label = catalogue.stimuli.single_label
+    runs = [
+        run for run in plan.runs_of(participant) if tree.predictions(run, model_label=model_label).exists()
+    ]
+    of_runs = [_read(tree, catalogue, run, model_label=model_label) for run in runs]
+    for run, one in zip(runs, of_runs, strict=True):
+        _write_run(tree, run, one, model_label=model_label, single_label=single_label)
+    joined = _joined(participant, of_runs)
+    person = open_responses(tree, participant, runs, kind=plan.kind)
+    single: dict[int, list[MetricRow]] = {}
+    averaged: list[list[MetricRow]] = []
+    for fold in joined.folds:
+        model = decoder_of(tree, participant, model_label=model_label, fold=fold or None)
+        fit_on = model.config["hyperparameters"]["fit_on"]
+        single[fold] = _rows_of(joined, fold, single_label=single_label, fit_on=fit_on)
+        averaged.append(_averaged_rows(joined, fold, model, person, single_label=single_label))
+    return joined, _over_folds(list(single.values())) + _over_folds(averaged), single
+
+
+def _over_folds(folds: Sequence[Sequence[MetricRow]]) -> list[MetricRow]:
+    """Mean over folds of each metric, each fold with equal weight."""
+    if len(folds) == 1:
+        return list(folds[0])
+    by_metric: dict[str, list[MetricRow]] = {}
+    for row in (row for fold in folds for row in fold):
+        by_metric.setdefault(row.score.metric, []).append(row)
+    return [replace(rows[0], score=_mean_score([row.score for row in rows])) for rows in by_metric.values()]
+
+
+def _mean_score(folds: Sequence[Score]) -> Score:
+    scored = [one for one in folds if not np.isnan(one.value)]
+    return Score(
+        metric=folds[0].metric,
+        value=_mean([one.value for one in scored]),
+        floor=_mean([one.floor for one in scored]),
+        n_labels=min((one.n_labels for one in scored), default=0),
+        n_trials=sum(one.n_trials for one in folds),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of what is known; NaN of nothing."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def scores_by_participant(rows: Sequence[MetricRow], *, averaging: Averaging) -> dict[str, list[Score]]:
@@ -137,6 +249,7 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
     predictions, _ = read_predictions(path)
     labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
     known = (~np.isnan(labels)).any(axis=1)
+    known &= (~np.isnan(predictions.probabilities)).any(axis=1)
     sets = np.array(predictions.set_name, dtype=str)
     return LabelledPredictions(
         participant=run.participant,
@@ -146,6 +259,7 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
         probabilities=predictions.probabilities,
         test=np.asarray((sets == "test") & known),
         validation=np.asarray((sets == "val") & known),
+        fold=np.array([fold or 0 for fold in predictions.fold], dtype=np.int64),
         sources=(tree.uri(path),),
     )
 
@@ -154,8 +268,10 @@ def _write_run(
     tree: OutputTree, run: Run, one: LabelledPredictions, *, model_label: str, single_label: bool
 ) -> None:
     if one.test.any():
-        scores = score(one.labels[one.test], one.probabilities[one.test], single_label=single_label)
-        rows = _metric_rows(run.participant, "single trials", scores)
+        folds = [
+            _rows_of(one, fold, single_label=single_label, fit_on="train+validation") for fold in one.folds
+        ]
+        rows = _over_folds(folds)
         write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details={})
 
 
@@ -173,32 +289,44 @@ def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPr
         probabilities=np.concatenate([one.probabilities for one in runs]),
         test=np.concatenate([one.test for one in runs]),
         validation=np.concatenate([one.validation for one in runs]),
+        fold=np.concatenate([one.fold for one in runs]),
         sources=tuple(source for one in runs for source in one.sources),
     )
 
 
-def _rows_of(one: LabelledPredictions, *, single_label: bool, fit_on: str) -> list[MetricRow]:
-    labels, probabilities = one.labels[one.test], one.probabilities[one.test]
+def _rows_of(one: LabelledPredictions, fold: int, *, single_label: bool, fit_on: str) -> list[MetricRow]:
+    rows = one.test & (one.fold == fold)
+    # What the decoder of this fold knows.
+    known = ~np.isnan(one.probabilities[rows]).all(axis=0)
+    labels, probabilities = one.labels[:, known], one.probabilities[:, known]
     thresholds = None
     # A decoder that was fitted to the validation trials too is too sure of them to choose cuts by.
     if one.validation.any() and fit_on == "train":
-        thresholds = best_thresholds(one.labels[one.validation], one.probabilities[one.validation])
-    single = score(labels, probabilities, single_label=single_label, thresholds=thresholds)
+        thresholds = best_thresholds(labels[one.validation], probabilities[one.validation])
+    single = score(labels[rows], probabilities[rows], single_label=single_label, thresholds=thresholds)
     return _metric_rows(one.participant, "single trials", single)
 
 
 def _averaged_rows(
-    one: LabelledPredictions, model: StoredModel, person: ParticipantResponses, *, single_label: bool
+    one: LabelledPredictions,
+    fold: int,
+    model: StoredModel,
+    person: ParticipantResponses,
+    *,
+    single_label: bool,
 ) -> list[MetricRow]:
     """Scores of test responses averaged over the presentations of a stimulus; none where nothing repeats."""
     groups: dict[str, list[int]] = {}
-    for row in np.flatnonzero(one.test):
+    tested = np.flatnonzero(one.test & (one.fold == fold))
+    for row in tested:
         groups.setdefault(one.stimulus_id[row], []).append(int(row))
-    if len(groups) == int(one.test.sum()):
+    if len(groups) == len(tested):
         return []
     first = [rows[0] for rows in groups.values()]
     probabilities = predict_averaged(model, person, [np.array(rows) for rows in groups.values()])
-    scores = score(one.labels[first], probabilities, single_label=single_label)
+    probabilities = aligned_labels(model, probabilities, one.label_names)
+    known = ~np.isnan(probabilities).all(axis=0)
+    scores = score(one.labels[first][:, known], probabilities[:, known], single_label=single_label)
     return _metric_rows(one.participant, "repeats averaged", scores)
 
 

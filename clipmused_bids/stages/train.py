@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,18 @@ from clipmused_bids.dataset.outputs.weights import (
     stored_participants,
     voxel_hash,
 )
-from clipmused_bids.errors import CannotCreateError
+from clipmused_bids.errors import CannotCreateError, DataError
+from clipmused_bids.evaluation.cross_validation import Part, fold_numbers, parts_of
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.progress import epoch_report
-from clipmused_bids.stages.splitting import keep_split, split_hash
+from clipmused_bids.stages.splitting import keep_split, sets_of_runs, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, stimuli_in, training_set
@@ -52,13 +56,63 @@ def train_group(
     model_label: str,
     maker: TargetSource | None,
     device: str,
-) -> None:
-    """Train one decoder for all participants; methods that know one participant get one decoder each."""
-    for members, participant in decoders_of(plan, method=method):
-        train_decoder(
-            plan, tree, catalogue, split, members=members, participant=participant, method=method,
-            model_label=model_label, maker=maker, device=device,
-        )  # fmt: skip
+    failures: Failures | None = None,
+) -> bool:
+    """Train what a method needs: one decoder for all participants, or one for each, in every part of the split.
+
+    A cross-validation has a part for each fold and one for all of them. A participant without training trials in a
+    part has no share in it.
+
+    Parameters
+    ----------
+    failures : Failures, optional
+        Takes errors of decoders of single participants; without, the first one is raised.
+
+    Returns
+    -------
+    bool
+        Whether every decoder was trained now, none reused.
+
+    Raises
+    ------
+    DataError
+        If there are too few participants for the method.
+    """
+    failures = Failures(stop_at_first=True) if failures is None else failures
+    fresh = True
+    for part in parts_of(split):
+        for everyone, participant in decoders_of(plan.without(failures), method=method):
+            members = _with_training_trials(plan, part, everyone)
+            if not members:
+                continue
+            with failures.of_participant(participant) if participant else nullcontext():
+                _require_enough(method, members)
+                fresh &= train_decoder(
+                    plan, tree, catalogue, split, members=members, participant=participant, method=method,
+                    model_label=model_label, maker=maker, device=device, part=part,
+                )  # fmt: skip
+    return fresh
+
+
+def _with_training_trials(plan: Plan, part: Part, members: Sequence[str]) -> list[str]:
+    """Members that a fold leaves training trials of; of a single split everyone, whose lack is then an error."""
+    if not part.name:
+        return list(members)
+    sets = sets_of_runs(part.split, plan.runs, plan.trials)
+    kept = [p for p in members if any("train" in sets[run.key] for run in plan.runs_of(p))]
+    for p in members:
+        if p not in kept:
+            logger.warning("sub-%s: no training trials in %s; left out of it.", p, part.name)
+    return kept
+
+
+def _require_enough(method: str, members: Sequence[str]) -> None:
+    least = METHODS[method].least_participants
+    if len(members) < least:
+        raise DataError(
+            f"{method}: needs at least {least} participants; there is {len(members)}.",
+            hint="run it at level group with more participants",
+        )
 
 
 def decoders_of(plan: Plan, *, method: str) -> list[tuple[list[str], str | None]]:
@@ -80,11 +134,13 @@ def refuse_other_decoders(plan: Plan, split: Split, tree: OutputTree, *, maker: 
     """
     if plan.config.overwrite:
         return
-    for members, participant in decoders_of(plan, method=plan.config.method):
-        request = decoder_request(plan, split, members=members, method=plan.config.method, maker=maker)
+    method = plan.config.method
+    for part, (members, participant) in product(parts_of(split), decoders_of(plan, method=method)):
+        request = decoder_request(plan, split, members=members, method=method, maker=maker, part=part)
         for name in ("participants", "runs", "mask", "atlas_sha256"):
             request.pop(name)
-        _is_done(tree.model_folder(plan.config.model_label), participant, request, overwrite=False)
+        folder = tree.model_folder(plan.config.model_label, fold=part.fold)
+        _is_done(folder, participant, request, overwrite=False)
 
 
 def train_decoder(
@@ -99,34 +155,49 @@ def train_decoder(
     model_label: str,
     maker: TargetSource | None,
     device: str,
-) -> None:
+    part: Part | None = None,
+) -> bool:
     """Train one decoder for ``members`` and store it, unless it is stored already.
+
+    Parameters
+    ----------
+    part : Part, optional
+        The part of a cross-validation that it is fitted to; without, the whole split.
+
+    Returns
+    -------
+    bool
+        Whether it was trained now.
 
     Raises
     ------
     CannotCreateError
         If a decoder of another configuration is stored under this label and ``overwrite`` is off.
     """
-    folder = tree.model_folder(model_label)
+    part = parts_of(split)[0] if part is None else part
+    plan = _fitted_to_everything(plan) if part.of_all_folds else plan
+    folder = tree.model_folder(model_label, fold=part.fold)
     request = {
-        **decoder_request(plan, split, members=members, method=method, maker=maker),
+        **decoder_request(plan, split, members=members, method=method, maker=maker, part=part),
         "left_out": list(catalogue.left_out),
         "stimuli": catalogue.hashes_of(
-            set(stimuli_in(plan, split, "train", "val")),
+            set(stimuli_in(plan, part.split, "train", "val")),
             guiding=METHODS[method].guided and plan.config.inputs.targets is None,
         ),
     }
-    whose = f"sub-{participant}" if participant else "group"
+    whose = " ".join(filter(None, (f"sub-{participant}" if participant else "group", part.name)))
     _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
     done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)
     # Not before a decoder of another configuration is refused: its split must stay as it is.
     keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     if done:
         logger.info("%s: decoder %s reused.", whose, model_label)
-        return
+        return False
     with ExitStack() as scratch:
-        training = training_set(plan, tree, catalogue, split, members=members, method=method, maker=maker,
-                                scratch=scratch)  # fmt: skip
+        training = training_set(
+            plan, tree, catalogue, part.split, described=part.described, members=members, method=method, maker=maker,
+            scratch=scratch,
+        )  # fmt: skip
         options = plan.hyperparameters.training
         logger.info(
             "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
@@ -144,6 +215,7 @@ def train_decoder(
     config = {
         **request,
         **_fitted_config(training, plan, catalogue),
+        "variant": plan.config.variant or method,
         "decoder": fitted.config(),
         "parameters": fitted.summary(),
         "best_epoch": history.best_epoch,
@@ -154,13 +226,18 @@ def train_decoder(
         draw_training(folder, history, participant=participant)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
+    return True
+
+
+def _fitted_to_everything(plan: Plan) -> Plan:
+    """The decoder of all folds is fitted to validation trials too, once they have chosen its epoch."""
+    return replace(plan, hyperparameters=replace(plan.hyperparameters, fit_on="train+validation"))
 
 
 def stored_decoder_serves(
-    tree: OutputTree,
+    folder: Path,
     *,
     participant: str | None,
-    model_label: str,
     request: Mapping[str, Any],
     overwrite: bool,
 ) -> bool:
@@ -171,16 +248,22 @@ def stored_decoder_serves(
     CannotCreateError
         If a decoder of another configuration is in the way and ``overwrite`` is off.
     """
-    folder = tree.model_folder(model_label)
     if not overwrite:
         _clear_the_way(folder, participant, request, overwrite=False)
     return _is_done(folder, participant, request, overwrite=overwrite)
 
 
 def decoder_request(
-    plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetSource | None
+    plan: Plan,
+    split: Split,
+    *,
+    members: Sequence[str],
+    method: str,
+    maker: TargetSource | None,
+    part: Part | None = None,
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
+    plan = _fitted_to_everything(plan) if part is not None and part.of_all_folds else plan
     hyperparameters = stored_hyperparameters(plan, maker)
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
@@ -214,9 +297,25 @@ def decoder_request(
         "tasks": sorted({run.task for run in plan.runs}),
         "runs": sorted(run.key for run in plan.runs if run.participant in members),
         "clip": None if maker is None else source_identity(maker),
-        "split": {"rule": split.rule, "regime": split.regime, "hash": split_hash(split)},
+        "split": {
+            "rule": split.rule,
+            "regime": split.regime,
+            "hash": split_hash(split),
+            **_place_among_folds(split, part),
+        },
         "random_seed": plan.config.random_seed,
         "version": __version__,
+    }
+
+
+def _place_among_folds(split: Split, part: Part | None) -> dict[str, Any]:
+    """Which fold a decoder was fitted without, or that it was fitted to all; nothing without folds."""
+    folds = fold_numbers(split)
+    if part is None or not folds:
+        return {}
+    return {
+        "folds": len(folds),
+        "held_out": part.fold if part.fold is not None else "none: fitted to all folds",
     }
 
 

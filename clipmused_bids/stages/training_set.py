@@ -82,14 +82,22 @@ def training_set(
     method: str,
     maker: TargetSource | None,
     scratch: ExitStack,
+    described: Split | None = None,
 ) -> TrainingSet:
-    """Open responses and lay out training and validation trials; test responses are never among them."""
+    """Open responses and lay out training and validation trials; test responses are never among them.
+
+    Parameters
+    ----------
+    described : Split, optional
+        Its training trials standardise, choose voxels and choose labels; without, those of ``split``.
+    """
+    described = split if described is None else described
     people = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in members]
     voxels = usable_voxels(people, common_space=plan.common_space)
     sets = [row_sets(person, plan, split) for person in people]
     names = np.array([name for person in sets for name in person])
     standardizations = [
-        participant_standardization(plan, person, own, split)
+        participant_standardization(plan, person, own, described)
         for person, own in zip(people, voxels, strict=True)
     ]
     _say_transductive(standardizations)
@@ -97,7 +105,7 @@ def training_set(
         response_table(person, own, scaling)
         for person, own, scaling in zip(people, voxels, standardizations, strict=True)
     ]
-    choice = _voxel_choice(plan, people, tables, sets)
+    choice = _voxel_choice(plan, people, tables, [row_sets(person, plan, described) for person in people])
     if choice is not None:
         voxels = tuple(own[kept] for own, kept in zip(voxels, choice.kept, strict=True))
         tables = [table.of_voxels(kept) for table, kept in zip(tables, choice.kept, strict=True)]
@@ -105,7 +113,7 @@ def training_set(
             scaling.of_voxels(kept) for scaling, kept in zip(standardizations, choice.kept, strict=True)
         ]
     stimuli = tuple(name for person in people for name in person.stimulus_id)
-    label_names = training_labels(plan, catalogue, split)
+    label_names = training_labels(plan, catalogue, described)
     labels = catalogue.labels_of(stimuli, names=label_names)
     _require_labelled(labels, names)
     data = trial_data(
