@@ -35,7 +35,7 @@ from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
-from clipmused_bids.stages.progress import epoch_report
+from clipmused_bids.stages.progress import epoch_report, warnings_only
 from clipmused_bids.stages.splitting import keep_split, sets_of_runs, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
@@ -79,18 +79,25 @@ def train_group(
         If there are too few participants for the method.
     """
     failures = Failures(stop_at_first=True) if failures is None else failures
-    fresh = True
-    for part in parts_of(split):
+    fresh, parts = True, parts_of(split)
+    for part in parts:
         for everyone, participant in decoders_of(plan.without(failures), method=method):
             members = _with_training_trials(plan, part, everyone)
             if not members:
                 continue
-            with failures.of_participant(participant) if participant else nullcontext():
+            # Folds that are fitted in a moment all say the same.
+            hushed = part is not parts[0] and not METHODS[method].deep
+            with (
+                warnings_only(hushed),
+                failures.of_participant(participant) if participant else nullcontext(),
+            ):
                 _require_enough(method, members)
                 fresh &= train_decoder(
                     plan, tree, catalogue, split, members=members, participant=participant, method=method,
                     model_label=model_label, maker=maker, device=device, part=part,
                 )  # fmt: skip
+    if len(parts) > 1:
+        logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
     return fresh
 
 
@@ -108,9 +115,10 @@ def _with_training_trials(plan: Plan, part: Part, members: Sequence[str]) -> lis
 
 def _require_enough(method: str, members: Sequence[str]) -> None:
     least = METHODS[method].least_participants
+    verb = "is" if len(members) == 1 else "are"
     if len(members) < least:
         raise DataError(
-            f"{method}: needs at least {least} participants; there is {len(members)}.",
+            f"{method}: needs at least {least} participants; there {verb} {len(members)}.",
             hint="run it at level group with more participants",
         )
 
