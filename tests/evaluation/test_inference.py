@@ -7,15 +7,15 @@ from scipy import stats
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import (
     Interval,
+    answer,
     over_participants,
     paired_difference,
     participant_interval,
     stimulus_difference,
-    strata,
-    stratified_weights,
     verdict,
 )
 from clipmused_bids.evaluation.metrics import score
+from clipmused_bids.evaluation.resampling import strata, stratified_weights
 from clipmused_bids.evaluation.weighted import weighted_metric
 from clipmused_bids.records import Score
 
@@ -144,6 +144,17 @@ class TestStimuli:
         assert np.isfinite(found.mean)
         assert np.isfinite([found.low, found.high]).all() == bounded
 
+    def test_folds_are_scored_by_themselves(self):
+        world = self.world(np.random.default_rng(9))
+        fold = ["a" if int(name[1:]) < 70 else "b" for name in world[3]]
+        # What another decoder adds to all its predictions changes nothing: trials of two folds are not compared.
+        shift = np.where(np.array(fold) == "b", 5.0, 0.0)[:, None]
+        moved = (world[0], world[1] + shift, *world[2:])
+        plain = self.difference(world, fold=fold, n_resamples=50)
+        again = self.difference(moved, fold=fold, n_resamples=50)
+        assert (again.mean, again.low, again.high) == pytest.approx((plain.mean, plain.low, plain.high))
+        assert self.difference(moved, n_resamples=50).mean < plain.mean - 0.02
+
     def test_same_seed_same_interval(self):
         world = self.world(np.random.default_rng(6))
         assert self.difference(world, seed=1, n_resamples=50) == self.difference(
@@ -202,3 +213,15 @@ class TestVerdict:
     def test_without_interval_is_undetermined(self):
         line = verdict(participant_interval([0.2]), metric="mAP", baseline="ridge")
         assert "undetermined (mAP against ridge +0.200, no interval from 1 participants)" in line
+
+    def test_a_spread_of_nothing_is_no_evidence(self):
+        # Two people whose accuracies differ by one trial of ten each.
+        found = paired_difference({"01": 0.4, "02": 0.7}, {"01": 0.3, "02": 0.6})
+        assert answer(found) == "undetermined"
+        assert answer(Interval(0.1, 0.09, 0.11, 2)) == "yes"
+
+    def test_names_another_rival_and_other_units(self):
+        found = paired_difference({"s1": 0.4, "s2": 0.5}, {"s1": 0.3, "s2": 0.1}, kind="other seeds")
+        line = verdict(found, metric="mAP", baseline="ss-vit", rival="the reference")
+        assert line.startswith("beats the reference (other seeds): undetermined (mAP against ss-vit +0.250 [")
+        assert line.endswith("2 seeds)")
