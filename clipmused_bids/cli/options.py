@@ -225,6 +225,11 @@ CONTROL: tuple[Decorator, ...] = (
         help="End at the first participant that fails, or the first stimulus that cannot be read.",
     ),
     click.option(
+        "--allow-leakage",
+        is_flag=True,
+        help="Go on where the split or a fit leaks; the leaks are named in every output.",
+    ),
+    click.option(
         "--offline/--no-offline",
         default=True,
         show_default=True,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.evaluation.cross_validation import trials_of_decoder
+from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_responses
+from clipmused_bids.stages.auditing import say_near_duplicates
 from clipmused_bids.stages.catalogue import Catalogue, leave_out, store_catalogue
 from clipmused_bids.stages.contenders import Contender, asked_for, plan_of
 from clipmused_bids.stages.failures import Failures, MethodFailures
@@ -107,6 +108,9 @@ def _with_targets(job: Job) -> Job:
 
 
 def _train_all(job: Job) -> None:
+    if job.catalogue is not None and job.split is not None:
+        for part in parts_of(job.split):
+            say_near_duplicates(job.plan, job.catalogue, part.described, job.tree)
     for one in asked_for(job.plan.config):
         with job.methods.of_method(one.label, name=one.name, main=one.main):
             train_contender(job, one)

@@ -28,7 +28,8 @@ from clipmused_bids.dataset.stimuli.target_files import open_target_file
 from clipmused_bids.errors import MissingInputError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.methods.variants import find_variant
-from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
+from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Run, Split, TrialData
+from clipmused_bids.report.leak_notes import leakage_fields, merged_fields
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
     open_responses,
@@ -42,6 +43,7 @@ from clipmused_bids.stages.standardized import (
     Standardization,
     fit_standardization,
     response_table,
+    unit_name,
 )
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 from clipmused_bids.stages.target_source import source_identity
@@ -314,6 +316,7 @@ def _write(
     for run, file in zip(person.runs, person.stored, strict=True):
         rows = slice(start, start + len(file.values))
         start = rows.stop
+        used = [decoders.get(fold, model) for fold in np.unique(folds[rows]).tolist()]
         predictions = Predictions(
             onset=file.trials.onset,
             duration=file.trials.duration,
@@ -343,8 +346,19 @@ def _write(
                 "Regime": model.config["split"]["regime"],
                 "SplitHash": model.config["split"]["hash"],
                 "Guidance": model.config["guidance"],
+                **merged_fields([leakage_fields(one.config) for one in used]),
+                "TransductiveUnits": sorted({unit for one in used for unit in _transductive(one, run)}),
             },
         )
+
+
+def _transductive(model: StoredModel, run: Run) -> list[str]:
+    """The run's unit, if its responses were standardised by all its trials: by itself where it is new."""
+    described = model.config["standardization"]
+    if described["unit"] == "none":
+        return []
+    name = unit_name(run, described["unit"])
+    return [name] if described["sources"].get(name, "transductive") == "transductive" else []
 
 
 def _explicit_request(

@@ -25,6 +25,7 @@ from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.inference import Interval, over_participants, verdict
 from clipmused_bids.evaluation.weighted import Metric
 from clipmused_bids.records import Split
+from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
 from clipmused_bids.stages.carry_out import Job, decode_contender, train_contender
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.comparing import (
@@ -226,6 +227,10 @@ def _say(
     if ours is not None:
         for _, text in compare(ours, rivals, metric=work.metric, seed=work.seed):
             logger.info("%s %s.", ours.method, text)
+    for line in leakage_lines(
+        merged_fields([one.scored.leakage for one in rivals if one.scored is not None])
+    ):
+        logger.warning("%s", line) if line.startswith("LEAKAGE") else logger.info("%s", line)
 
 
 def write_scores(
@@ -251,6 +256,7 @@ def write_scores(
             "Comparisons": [{"Interval": asdict(one), "Verdict": text} for one, text in verdicts],
             **({"NumberOfFolds": len(folds)} if (folds := fold_numbers(work.split)) else {}),
             "MedianVoxelNoiseCeiling": {f"sub-{p}": value for p, value in ceilings.items()},
+            **scored.leakage,
         },
     )
     _write_card(work, scored, baselines=baselines)
@@ -302,6 +308,7 @@ def _write_card(work: Evaluation, scored: Scored, *, baselines: Mapping[str, Sco
             name: [row for row in one.rows if row.participant == "group"] for name, one in baselines.items()
         },
         limits=[_of_folds(folds)] if folds else (),
+        leakage=leakage_lines(scored.leakage),
     )
     write_card(work.tree.model_folder(scored.label), text)
 

@@ -16,11 +16,10 @@ from clipmused_bids.dataset.outputs.description import prepare_tree
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import CannotCreateError, ClipMusedError, DataError, ExitCode, UsageError
 from clipmused_bids.evaluation.cross_validation import parts_of
-from clipmused_bids.evaluation.leakage import Audit, audit
-from clipmused_bids.evaluation.split_design import SplitDesign
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.atlas import choose_atlas
+from clipmused_bids.stages.auditing import audit_split, say_audit
 from clipmused_bids.stages.carry_out import Job, carry_out, stimuli_of
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue
 from clipmused_bids.stages.contenders import Contender, asked_for, plan_of
@@ -30,8 +29,8 @@ from clipmused_bids.stages.grids import reference_grid, require_one_grid
 from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.run_log import early_lines, run_log
-from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
-from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
+from clipmused_bids.stages.splitting import choose_split, split_of_decoder
+from clipmused_bids.stages.voxel_choice import require_repeats
 
 __all__ = ["choose_device", "chosen_actions", "run", "stimuli_of"]
 
@@ -202,31 +201,12 @@ def settle_split(
     if "train" not in plan.config.actions or catalogue is None:
         return split_of_decoder(plan, tree)
     split = choose_split(plan, catalogue, tree)
-    design = design_of(plan, catalogue, plan.config.split)
-    warnings: list[str] = []
     for part in parts_of(split):
         if not part.of_all_folds:
             _require_sets(part.split, evaluates="evaluate" in plan.config.actions)
-            warnings += _leaks(plan, part.split, design).warnings
+            say_audit(audit_split(plan, catalogue, part.split), contents_read=contents_read, where=part.name)
         require_repeats(plan, part.split)
-    for warning in dict.fromkeys(warnings) if contents_read else ():
-        logger.warning("Split: %s.", warning)
     return split
-
-
-def _leaks(plan: Plan, split: Split, design: SplitDesign) -> Audit:
-    sets = sets_of_runs(split, plan.event_runs, plan.trials)
-    return audit(
-        set_name=[name for run in plan.event_runs for name in sets[run.key]],
-        run_key=design.run_key,
-        participant=design.participant,
-        stimulus_id=design.stimulus_id,
-        onset=design.onset,
-        regime=split.regime,
-        design="continuous" if design.continuous else "events",
-        content=design.content,
-        fitted=planned_fits(plan),
-    )
 
 
 def _require_sets(split: Split, *, evaluates: bool) -> None:

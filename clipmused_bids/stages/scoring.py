@@ -15,6 +15,7 @@ from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import over_participants
 from clipmused_bids.evaluation.metrics import LabelScore, best_thresholds, per_label, score
 from clipmused_bids.records import BoolArray, FloatArray, IntArray, Run, Score
+from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decode import aligned_labels, decoder_of, predict_averaged
@@ -38,6 +39,8 @@ class LabelledPredictions:
         Fold that holds a trial out; 0 without a cross-validation.
     sources : tuple of str
         BIDS URIs of the predictions.
+    leakage : mapping
+        What their sidecars say of leakage.
     """
 
     participant: str
@@ -49,6 +52,7 @@ class LabelledPredictions:
     validation: BoolArray
     fold: IntArray
     sources: tuple[str, ...]
+    leakage: Mapping[str, list[str]]
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -75,6 +79,8 @@ class Scored:
         0 without a cross-validation. Empty stands for zeros.
     fold_rows : mapping of int to tuple of MetricRow
         Scores of single trials of each participant in each fold.
+    leakage : mapping
+        What `leakage_fields` says of the predictions.
     """
 
     label: str
@@ -88,6 +94,7 @@ class Scored:
     sources: tuple[str, ...]
     fold: tuple[int, ...] = ()
     fold_rows: Mapping[int, tuple[MetricRow, ...]] = field(default_factory=dict)
+    leakage: Mapping[str, list[str]] = field(default_factory=lambda: merged_fields([]))
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -151,6 +158,7 @@ def score_decoder(
         sources=tuple(source for one in people for source in one.sources),
         fold=tuple(int(fold) for one in people for fold in one.fold[one.test]),
         fold_rows={fold: of_folds[fold] for fold in sorted(of_folds) if fold},
+        leakage=merged_fields([one.leakage for one in people]),
     )
 
 
@@ -246,7 +254,7 @@ def scores_by_participant(rows: Sequence[MetricRow], *, averaging: Averaging) ->
 
 def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str) -> LabelledPredictions:
     path = tree.predictions(run, model_label=model_label)
-    predictions, _ = read_predictions(path)
+    predictions, sidecar = read_predictions(path)
     labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
     known = (~np.isnan(labels)).any(axis=1)
     known &= (~np.isnan(predictions.probabilities)).any(axis=1)
@@ -261,6 +269,7 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
         validation=np.asarray((sets == "val") & known),
         fold=np.array([fold or 0 for fold in predictions.fold], dtype=np.int64),
         sources=(tree.uri(path),),
+        leakage={name: sidecar.get(name, []) for name in LEAKAGE_FIELDS},
     )
 
 
@@ -272,7 +281,7 @@ def _write_run(
             _rows_of(one, fold, single_label=single_label, fit_on="train+validation") for fold in one.folds
         ]
         rows = _over_folds(folds)
-        write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details={})
+        write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details=one.leakage)
 
 
 def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
@@ -291,6 +300,7 @@ def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPr
         validation=np.concatenate([one.validation for one in runs]),
         fold=np.concatenate([one.fold for one in runs]),
         sources=tuple(source for one in runs for source in one.sources),
+        leakage=merged_fields([one.leakage for one in runs]),
     )
 
 

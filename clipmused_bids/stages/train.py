@@ -30,16 +30,18 @@ from clipmused_bids.evaluation.cross_validation import Part, fold_numbers, parts
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
+from clipmused_bids.stages.auditing import SplitAudit, audit_fit, audit_split, stored_leakage
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.progress import epoch_report, warnings_only
 from clipmused_bids.stages.splitting import keep_split, sets_of_runs, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
-from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, stimuli_in, training_set
+from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ def train_group(
     failures = Failures(stop_at_first=True) if failures is None else failures
     fresh, parts = True, parts_of(split)
     for part in parts:
+        audited = audit_split(plan, catalogue, part.described, tree=tree)
         for everyone, participant in decoders_of(plan.without(failures), method=method):
             members = _with_training_trials(plan, part, everyone)
             if not members:
@@ -95,6 +98,7 @@ def train_group(
                 fresh &= train_decoder(
                     plan, tree, catalogue, split, members=members, participant=participant, method=method,
                     model_label=model_label, maker=maker, device=device, part=part,
+                    audited=audited,
                 )  # fmt: skip
     if len(parts) > 1:
         logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
@@ -164,6 +168,7 @@ def train_decoder(
     maker: TargetSource | None,
     device: str,
     part: Part | None = None,
+    audited: SplitAudit | None = None,
 ) -> bool:
     """Train one decoder for ``members`` and store it, unless it is stored already.
 
@@ -171,6 +176,8 @@ def train_decoder(
     ----------
     part : Part, optional
         The part of a cross-validation that it is fitted to; without, the whole split.
+    audited : SplitAudit, optional
+        What `audit_split` found in the part; without, it is called here.
 
     Returns
     -------
@@ -181,8 +188,11 @@ def train_decoder(
     ------
     CannotCreateError
         If a decoder of another configuration is stored under this label and ``overwrite`` is off.
+    DataError
+        If the split or what is fitted leaks and ``allow_leakage`` is off.
     """
     part = parts_of(split)[0] if part is None else part
+    audited = audited or audit_split(plan, catalogue, part.described, tree=tree)
     plan = _fitted_to_everything(plan) if part.of_all_folds else plan
     folder = tree.model_folder(model_label, fold=part.fold)
     request = {
@@ -206,6 +216,7 @@ def train_decoder(
             plan, tree, catalogue, part.split, described=part.described, members=members, method=method, maker=maker,
             scratch=scratch,
         )  # fmt: skip
+        audit_fit(plan, catalogue, part.described, training)
         options = plan.hyperparameters.training
         logger.info(
             "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
@@ -217,6 +228,7 @@ def train_decoder(
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         history = fitted.fit(training.train, training.validation, report=epoch_report(options.max_epochs))
+        leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
     tensors |= voxel_tensors(training.train)
@@ -224,6 +236,7 @@ def train_decoder(
         **request,
         **_fitted_config(training, plan, catalogue),
         "variant": plan.config.variant or method,
+        "leakage": stored_leakage(plan, part.described, training, of_split=audited, of_fit=leaks),
         "decoder": fitted.config(),
         "parameters": fitted.summary(),
         "best_epoch": history.best_epoch,
