@@ -238,7 +238,7 @@ def _as_split(design: SplitDesign, fold: IntArray, *, rule: str) -> Split:
         fold=tuple(int(fold[i]) or None for i in rows.tolist()),
     )
     sizes = np.bincount(fold, minlength=1)
-    counts = ", ".join(str(n) for n in sizes[1:])
+    counts = str(sizes[1]) if np.ptp(sizes[1:]) == 0 else f"{sizes[1:].min()} to {sizes[1:].max()}"
     logger.info(
         "cross-validation: --cv %s, %d folds of %s trials; regime: %s%s.",
         rule, len(sizes) - 1, counts, split.regime,

@@ -9,21 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow, LabelRow, Verdict
-from clipmused_bids.evaluation.inference import (
-    Interval,
-    over_participants,
-    paired_difference,
-    participant_interval,
-    stimulus_difference,
-)
+from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow, LabelRow
+from clipmused_bids.evaluation.comparison import Difference, PredictedTrials, compare_methods, holm
+from clipmused_bids.evaluation.inference import Interval, over_participants, participant_interval
+from clipmused_bids.evaluation.permutation import PermutationTest
 from clipmused_bids.evaluation.weighted import Metric
-from clipmused_bids.records import FloatArray
 from clipmused_bids.stages.contenders import Contender
 from clipmused_bids.stages.scoring import Scored, label_scores, scores_by_participant
 
 NAN = math.nan
-LOWER_IS_BETTER = frozenset({"Hamming"})
 
 
 @dataclass(frozen=True)
@@ -50,14 +44,6 @@ class Rival:
     own: Mapping[str, int] | None = None
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A method's difference to the best linear baseline, twice."""
-
-    people: Interval
-    stimuli: Interval
-
-
 def best_linear(rivals: Sequence[Rival], *, metric: str) -> Scored | None:
     """Find the linear method with the highest score, over the participants that all of them have.
 
@@ -76,26 +62,33 @@ def difference(ours: Scored, theirs: Scored, *, metric: Metric, seed: int) -> Di
     After a cross-validation each fold of a participant is ranked by itself, and folds weigh the same.
     """
     people = [p for p in ours.people if p in theirs.people]
-    over_people = paired_difference(
-        dict(zip(people, _values(ours, people, metric), strict=True)),
-        dict(zip(people, _values(theirs, people, metric), strict=True)),
-    )
     mine, yours = (_of_people(one, people) for one in (ours, theirs))
-    labels, ours_filled, theirs_filled = _filled(mine, yours)
-    over_stimuli = stimulus_difference(
-        labels,
-        ours_filled,
-        theirs_filled,
+    unknown = np.isnan(mine.probabilities) | np.isnan(yours.probabilities)
+    # What a fold's decoder does not know is absent there, so that it is not scored.
+    trials = PredictedTrials(
+        labels=np.where(unknown, 0.0, mine.labels),
+        participant=mine.participant,
         stimulus_id=mine.stimulus_id,
-        participant=[f"{p} {k}" for p, k in zip(mine.participant, _folds(mine), strict=True)],
+        fold=tuple(str(fold) for fold in mine.fold),
+    )
+    (found,) = compare_methods(
+        trials,
+        {one.method: np.where(unknown, 0.0, one.probabilities) for one in (mine, yours)},
+        linear={theirs.method},
         metric=metric,
+        # The same weights of stimuli for all methods.
         rng=np.random.default_rng(seed),
     )
-    return Difference(over_people, over_stimuli)
+    return found
 
 
 def comparison_rows(
-    rivals: Sequence[Rival], *, metrics: Sequence[Metric], best: Scored | None, seed: int
+    rivals: Sequence[Rival],
+    *,
+    metrics: Sequence[Metric],
+    best: Scored | None,
+    seed: int,
+    tests: Mapping[str, PermutationTest],
 ) -> list[ComparisonRow]:
     """Rows of the table: each method, first the group and then each participant, each metric."""
     rows: list[ComparisonRow] = []
@@ -106,7 +99,30 @@ def comparison_rows(
         for metric in metrics:
             rows.append(_group_row(rival, rival.scored, metric=metric, best=best, seed=seed))
             rows += [_person_row(rival, rival.scored, who, metric=metric) for who in rival.scored.people]
-    return rows
+    return _corrected(_tested(rows, tests), metrics)
+
+
+def _tested(rows: Sequence[ComparisonRow], tests: Mapping[str, PermutationTest]) -> list[ComparisonRow]:
+    """Enter the p-values of the permutation tests, by model label, of the group and of participants."""
+    found = []
+    for row in rows:
+        test = tests.get(row.model_label)
+        if test is not None and row.metric == test.metric:
+            who = row.participant_id.removeprefix("sub-")
+            result = test.group if who == "group" else test.participants[who]
+            row = replace(row, p_value=result.p_value)  # noqa: PLW2901
+        found.append(row)
+    return found
+
+
+def _corrected(rows: Sequence[ComparisonRow], metrics: Sequence[str]) -> list[ComparisonRow]:
+    """Correct the tests of the differences for the number of methods, metric by metric (Holm)."""
+    found = list(rows)
+    for metric in metrics:
+        family = [k for k, row in enumerate(found) if row.metric == metric and row.participant_id == "group"]
+        for k, p in zip(family, holm([found[k].people_p for k in family]), strict=True):
+            found[k] = replace(found[k], people_p_holm=float(p))
+    return found
 
 
 def label_rows(rivals: Sequence[Rival]) -> list[LabelRow]:
@@ -131,14 +147,6 @@ def label_rows(rivals: Sequence[Rival]) -> list[LabelRow]:
     ]
 
 
-def answer(interval: Interval, *, metric: str) -> Verdict:
-    """Say whether a difference is above 0 as a whole (below, for metrics that are better low)."""
-    low, high = interval.low, interval.high
-    if metric in LOWER_IS_BETTER:
-        low, high = -high, -low
-    return "yes" if low > 0 else "no" if high < 0 else "undetermined"
-
-
 def _group_row(
     rival: Rival, scored: Scored, *, metric: Metric, best: Scored | None, seed: int
 ) -> ComparisonRow:
@@ -154,16 +162,18 @@ def _group_row(
     if best is None or best.label == scored.label:
         return row
     found = difference(scored, best, metric=metric, seed=seed)
+    people, stimuli = found.intervals
     return replace(
         row,
         baseline=best.method,
-        difference=found.people.mean,
-        people_low=found.people.low,
-        people_high=found.people.high,
-        people_verdict=answer(found.people, metric=metric),
-        stimuli_low=found.stimuli.low,
-        stimuli_high=found.stimuli.high,
-        stimuli_verdict=answer(found.stimuli, metric=metric),
+        difference=people.mean,
+        people_low=people.low,
+        people_high=people.high,
+        people_verdict=found.answers[0],
+        people_p=found.p_value,
+        stimuli_low=stimuli.low,
+        stimuli_high=stimuli.high,
+        stimuli_verdict=found.answers[1],
     )
 
 
@@ -190,7 +200,8 @@ def _scored_row(rival: Rival, scored: Scored, who: str, *, metric: str) -> Compa
 
 def _missing(rival: Rival) -> ComparisonRow:
     unknown: dict[str, Any] = dict.fromkeys(
-        ("value", "low", "high", "floor", "difference", "people_low", "people_high", "stimuli_low", "stimuli_high",
+        ("value", "low", "high", "floor", "difference", "people_low", "people_high", "people_p", "people_p_holm",
+         "stimuli_low", "stimuli_high",
          "p_value"), NAN,
     )  # fmt: skip
     unknown |= dict.fromkeys(("n_labels", "n_trials", "parameters_own"))
@@ -222,15 +233,4 @@ def _of_people(scored: Scored, people: Sequence[str]) -> Scored:
         labels=scored.labels[rows],
         probabilities=scored.probabilities[rows],
         fold=tuple(_folds(scored)[k] for k in rows),
-    )
-
-
-def _filled(ours: Scored, theirs: Scored) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Labels and both predictions; what a fold's decoder does not know is absent there, so that it is not scored."""
-    unknown = np.isnan(ours.probabilities) | np.isnan(theirs.probabilities)
-    labels = np.where(unknown, 0.0, ours.labels)
-    return (
-        labels,
-        np.where(unknown, 0.0, ours.probabilities),
-        np.where(unknown, 0.0, theirs.probabilities),
     )

@@ -36,7 +36,8 @@ def _scores(group: Sequence[ComparisonRow], *, metrics: Sequence[str], main: str
     ordered = [main, *(metric for metric in metrics if metric != main)]
     table = [["method"]]
     for metric in ordered:
-        table[0] += [metric, "95 % interval", "floor"] if metric == main else [metric, "floor"]
+        table[0] += [metric, "95 % interval", "floor", "p"] if metric == main else [metric]
+        table[0] += ["floor"] if metric in {"mAP", "Hamming"} and metric != main else []
     by_method: dict[str, dict[str, ComparisonRow]] = {}
     for row in group:
         by_method.setdefault(row.method, {})[row.metric] = row
@@ -47,7 +48,10 @@ def _scores(group: Sequence[ComparisonRow], *, metrics: Sequence[str], main: str
             cells.append(shown(one.value if one else math.nan))
             if metric == main:
                 cells.append(interval_text(one.low, one.high) if one else "n/a")
-            cells.append(shown(one.floor if one else math.nan))
+            if metric == main or metric in {"mAP", "Hamming"}:
+                cells.append(shown(one.floor if one else math.nan))
+            if metric == main:
+                cells.append(_p_text(one.p_value if one else math.nan))
         table.append(cells)
     return ["", *aligned(table, right=(False, *(True,) * (len(table[0]) - 1)))]
 
@@ -55,7 +59,7 @@ def _scores(group: Sequence[ComparisonRow], *, metrics: Sequence[str], main: str
 def _differences(rows: Sequence[ComparisonRow], *, main: str) -> list[str]:
     if not rows:
         return []
-    table = [["method", "difference", "other people", "beats it", "other stimuli", "beats it", "p"]]
+    table = [["method", "difference", "other people", "beats it", "other stimuli", "beats it"]]
     table += [
         [
             row.method,
@@ -64,12 +68,11 @@ def _differences(rows: Sequence[ComparisonRow], *, main: str) -> list[str]:
             row.people_verdict,
             interval_text(row.stimuli_low, row.stimuli_high, sign="+"),
             row.stimuli_verdict,
-            "n/a" if math.isnan(row.p_value) else f"{row.p_value:.3f}",
         ]
         for row in rows
     ]
     title = f"{main}, difference to the best linear baseline, {rows[0].baseline} (95 % intervals):"
-    return ["", title, *aligned(table, right=(False, True, True, False, True, False, True))]
+    return ["", title, *aligned(table, right=(False, True, True, False, True, False))]
 
 
 def _costs(group: Sequence[ComparisonRow], watch: Stopwatch, *, main: str) -> list[str]:
@@ -86,6 +89,10 @@ def _costs(group: Sequence[ComparisonRow], watch: Stopwatch, *, main: str) -> li
                 ]
             )
     return ["", *aligned(table, right=(False, True, True, True, True))]
+
+
+def _p_text(p_value: float) -> str:
+    return "n/a" if math.isnan(p_value) else f"{p_value:.3f}"
 
 
 def _seconds(value: float) -> str:

@@ -123,7 +123,7 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     return replace(
         config,
         inputs=replace(config.inputs, **checked_inputs(inputs)),
-        overrides=merge(_asked_for(stored), places_of(config.overrides)),
+        overrides=merge(_asked_for(stored), {**places_of(config.overrides), **_of_scores(config.overrides)}),
         method=stored["method"],
         variant=stored.get("variant", stored["method"]),
         preset=stored["preset"] or config.preset,
@@ -379,6 +379,11 @@ def _explicit_request(
     if config.selection.space is not None:
         request["space"] = config.selection.space
     return request
+
+
+def _of_scores(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """How decoders are scored is the request's business alone."""
+    return {"evaluation": overrides["evaluation"]} if "evaluation" in overrides else {}
 
 
 def _asked_for(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 from clipmused_bids import __version__
 from clipmused_bids.dataset.files.contents import read_json
@@ -22,14 +21,13 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import config_path, stored_participants, write_card
 from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
-from clipmused_bids.evaluation.inference import Interval, over_participants, verdict
+from clipmused_bids.evaluation.inference import Interval, over_participants
 from clipmused_bids.evaluation.weighted import Metric
 from clipmused_bids.records import Split
 from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
 from clipmused_bids.stages.carry_out import Job, decode_contender, train_contender
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.comparing import (
-    LOWER_IS_BETTER,
     Rival,
     best_linear,
     comparison_rows,
@@ -40,6 +38,7 @@ from clipmused_bids.stages.comparison_text import comparison_text, shown
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
 from clipmused_bids.stages.decode import decoder_of, left_out_by
 from clipmused_bids.stages.illustrate import draw_scores, write_methods
+from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
 
 logger = logging.getLogger(__name__)
@@ -72,6 +71,11 @@ class Evaluation:
     def tree(self) -> OutputTree:
         """Where everything lies."""
         return self.job.tree
+
+    @property
+    def n_permutations(self) -> int:
+        """Of each method's test; 0: none."""
+        return self.job.plan.hyperparameters.evaluation.permutations
 
     @property
     def seed(self) -> int:
@@ -110,6 +114,9 @@ def evaluate(job: Job, *, ceilings: Mapping[str, float]) -> None:
         metrics=work.metrics,
         best=best_linear(rivals, metric=work.metric),
         seed=work.seed,
+        tests=permutation_tests(
+            rivals, job.plan, metric=work.metric, n_permutations=work.n_permutations, seed=work.seed
+        ),
     )
     if job.plan.config.level == "group":
         _write(work, rivals, rows, ceilings=ceilings)
@@ -124,11 +131,7 @@ def compare(
     if best is None or best.label == ours.label:
         return []
     found = difference(ours, best, metric=metric, seed=seed)
-    better: Literal["higher", "lower"] = "lower" if metric in LOWER_IS_BETTER else "higher"
-    return [
-        (one, verdict(one, metric=metric, baseline=best.method, better=better))
-        for one in (found.people, found.stimuli)
-    ]
+    return list(zip(found.intervals, found.verdicts, strict=True))
 
 
 def _rival(work: Evaluation, contender: Contender) -> Rival:
@@ -192,6 +195,9 @@ def _write(
             "SplitRule": work.split.rule,
             "NumberOfFolds": len(fold_numbers(work.split)) or None,
             "RandomSeed": work.seed,
+            "Permutations": work.n_permutations,
+            "Exchanged": exchange_scheme(work.job.plan, rivals),
+            "Calibrated": work.job.plan.hyperparameters.evaluation.calibrate,
             "Methods": {one.contender.name: one.contender.variant.description for one in rivals},
         },
     )  # fmt: skip

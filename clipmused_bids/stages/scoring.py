@@ -12,13 +12,15 @@ from clipmused_bids.dataset.outputs.prediction_files import read_predictions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.errors import DataError
+from clipmused_bids.evaluation.calibration import Calibration, Scope, fit_calibration
+from clipmused_bids.evaluation.folds import mean_over_folds
 from clipmused_bids.evaluation.inference import over_participants
 from clipmused_bids.evaluation.metrics import LabelScore, best_thresholds, per_label, score
 from clipmused_bids.records import BoolArray, FloatArray, IntArray, Run, Score
 from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import aligned_labels, decoder_of, predict_averaged
+from clipmused_bids.stages.decode import aligned_labels, decoder_of, predict, predict_averaged
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 
@@ -37,6 +39,8 @@ class LabelledPredictions:
         Labelled trials of these sets; of test trials those that were decoded.
     fold : ndarray of int, shape (n,)
         Fold that holds a trial out; 0 without a cross-validation.
+    run : tuple of str, length n
+        Run of a trial, by a name without the participant.
     sources : tuple of str
         BIDS URIs of the predictions.
     leakage : mapping
@@ -51,6 +55,7 @@ class LabelledPredictions:
     test: BoolArray
     validation: BoolArray
     fold: IntArray
+    run: tuple[str, ...]
     sources: tuple[str, ...]
     leakage: Mapping[str, list[str]]
 
@@ -77,6 +82,8 @@ class Scored:
     sources : tuple of str
     fold : tuple of int, length n
         0 without a cross-validation. Empty stands for zeros.
+    run : tuple of str, length n
+        By a name that all participants share.
     fold_rows : mapping of int to tuple of MetricRow
         Scores of single trials of each participant in each fold.
     leakage : mapping
@@ -93,6 +100,7 @@ class Scored:
     rows: tuple[MetricRow, ...]
     sources: tuple[str, ...]
     fold: tuple[int, ...] = ()
+    run: tuple[str, ...] = ()
     fold_rows: Mapping[int, tuple[MetricRow, ...]] = field(default_factory=dict)
     leakage: Mapping[str, list[str]] = field(default_factory=lambda: merged_fields([]))
 
@@ -157,6 +165,7 @@ def score_decoder(
         rows=(*rows, *_group_rows(rows)),
         sources=tuple(source for one in people for source in one.sources),
         fold=tuple(int(fold) for one in people for fold in one.fold[one.test]),
+        run=tuple(one.run[k] for one in people for k in np.flatnonzero(one.test)),
         fold_rows={fold: of_folds[fold] for fold in sorted(of_folds) if fold},
         leakage=merged_fields([one.leakage for one in people]),
     )
@@ -202,39 +211,68 @@ def _score_person(
         run for run in plan.runs_of(participant) if tree.predictions(run, model_label=model_label).exists()
     ]
     of_runs = [_read(tree, catalogue, run, model_label=model_label) for run in runs]
-    for run, one in zip(runs, of_runs, strict=True):
-        _write_run(tree, run, one, model_label=model_label, single_label=single_label)
     joined = _joined(participant, of_runs)
     person = open_responses(tree, participant, runs, kind=plan.kind)
+    models = {
+        fold: decoder_of(tree, participant, model_label=model_label, fold=fold or None)
+        for fold in joined.folds
+    }
+    maps = {}
+    if plan.hyperparameters.evaluation.calibrate:
+        scope: Scope = "pooled" if single_label else "label"
+        maps = {fold: calibration_of(one, joined, person, fold, scope=scope) for fold, one in models.items()}
+        joined = _calibrated(joined, maps)
+    for run, own in zip(runs, of_runs, strict=True):
+        of_run = replace(joined, sources=own.sources, leakage=own.leakage)
+        _write_run(tree, run, of_run, model_label=model_label, single_label=single_label)
     single: dict[int, list[MetricRow]] = {}
-    averaged: list[list[MetricRow]] = []
-    for fold in joined.folds:
-        model = decoder_of(tree, participant, model_label=model_label, fold=fold or None)
+    averaged: dict[int, list[MetricRow]] = {}
+    for fold, model in models.items():
         fit_on = model.config["hyperparameters"]["fit_on"]
         single[fold] = _rows_of(joined, fold, single_label=single_label, fit_on=fit_on)
-        averaged.append(_averaged_rows(joined, fold, model, person, single_label=single_label))
-    return joined, _over_folds(list(single.values())) + _over_folds(averaged), single
+        averaged[fold] = _averaged_rows(
+            joined, fold, model, person, single_label=single_label, calibration=maps.get(fold)
+        )
+    n_labels = len(joined.label_names)
+    return joined, _over_folds(single, n_labels) + _over_folds(averaged, n_labels), single
 
 
-def _over_folds(folds: Sequence[Sequence[MetricRow]]) -> list[MetricRow]:
+def calibration_of(
+    model: StoredModel, one: LabelledPredictions, person: ParticipantResponses, fold: int, *, scope: Scope
+) -> Calibration:
+    """Platt calibration of one decoder, fitted to its validation trials."""
+    rows = np.flatnonzero(one.validation)
+    probabilities = one.probabilities[rows]
+    if fold:
+        # The fold after the one that is held out validates; predictions of it are those of its own decoder.
+        n_folds = int(model.config["split"]["folds"])
+        known = (~np.isnan(one.labels)).any(axis=1)
+        rows = np.flatnonzero((one.fold == fold % n_folds + 1) & known)
+        probabilities = aligned_labels(model, predict(model, person, rows), one.label_names)
+    unknown = np.isnan(probabilities)
+    labels = np.where(unknown, np.nan, one.labels[rows])
+    return fit_calibration(labels, np.where(unknown, 0.0, probabilities), scope=scope)
+
+
+def _calibrated(one: LabelledPredictions, maps: Mapping[int, Calibration]) -> LabelledPredictions:
+    """Every trial by the calibration of the decoder that decoded it."""
+    probabilities = one.probabilities.copy()
+    for fold, calibration in maps.items():
+        rows = one.fold == fold
+        probabilities[rows] = calibration.apply(probabilities[rows])
+    return replace(one, probabilities=probabilities)
+
+
+def _over_folds(folds: Mapping[int, Sequence[MetricRow]], n_labels: int) -> list[MetricRow]:
     """Mean over folds of each metric, each fold with equal weight."""
-    if len(folds) == 1:
-        return list(folds[0])
-    by_metric: dict[str, list[MetricRow]] = {}
-    for row in (row for fold in folds for row in fold):
-        by_metric.setdefault(row.score.metric, []).append(row)
-    return [replace(rows[0], score=_mean_score([row.score for row in rows])) for rows in by_metric.values()]
-
-
-def _mean_score(folds: Sequence[Score]) -> Score:
-    scored = [one for one in folds if not np.isnan(one.value)]
-    return Score(
-        metric=folds[0].metric,
-        value=_mean([one.value for one in scored]),
-        floor=_mean([one.floor for one in scored]),
-        n_labels=min((one.n_labels for one in scored), default=0),
-        n_trials=sum(one.n_trials for one in folds),
-    )
+    scored = {fold: rows for fold, rows in folds.items() if rows}
+    if not scored:
+        return []
+    first = next(iter(scored.values()))
+    if len(scored) == 1:
+        return list(first)
+    scores = {str(fold): [row.score for row in rows] for fold, rows in scored.items()}
+    return [replace(first[0], score=one.score) for one in mean_over_folds(scores, n_labels=n_labels)]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -268,6 +306,7 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
         test=np.asarray((sets == "test") & known),
         validation=np.asarray((sets == "val") & known),
         fold=np.array([fold or 0 for fold in predictions.fold], dtype=np.int64),
+        run=(run.key.partition("_")[2],) * len(sets),
         sources=(tree.uri(path),),
         leakage={name: sidecar.get(name, []) for name in LEAKAGE_FIELDS},
     )
@@ -276,11 +315,15 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
 def _write_run(
     tree: OutputTree, run: Run, one: LabelledPredictions, *, model_label: str, single_label: bool
 ) -> None:
+    mine = np.array(one.run) == run.key.partition("_")[2]
+    one = replace(one, test=one.test & mine)
     if one.test.any():
-        folds = [
-            _rows_of(one, fold, single_label=single_label, fit_on="train+validation") for fold in one.folds
-        ]
-        rows = _over_folds(folds)
+        # Cuts for F1 would be chosen on validation trials of all runs.
+        folds = {
+            fold: _rows_of(one, fold, single_label=single_label, fit_on="train+validation")
+            for fold in one.folds
+        }
+        rows = _over_folds(folds, len(one.label_names))
         write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details=one.leakage)
 
 
@@ -299,6 +342,7 @@ def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPr
         test=np.concatenate([one.test for one in runs]),
         validation=np.concatenate([one.validation for one in runs]),
         fold=np.concatenate([one.fold for one in runs]),
+        run=tuple(name for one in runs for name in one.run),
         sources=tuple(source for one in runs for source in one.sources),
         leakage=merged_fields([one.leakage for one in runs]),
     )
@@ -324,6 +368,7 @@ def _averaged_rows(
     person: ParticipantResponses,
     *,
     single_label: bool,
+    calibration: Calibration | None,
 ) -> list[MetricRow]:
     """Scores of test responses averaged over the presentations of a stimulus; none where nothing repeats."""
     groups: dict[str, list[int]] = {}
@@ -335,6 +380,7 @@ def _averaged_rows(
     first = [rows[0] for rows in groups.values()]
     probabilities = predict_averaged(model, person, [np.array(rows) for rows in groups.values()])
     probabilities = aligned_labels(model, probabilities, one.label_names)
+    probabilities = probabilities if calibration is None else calibration.apply(probabilities)
     known = ~np.isnan(probabilities).all(axis=0)
     scores = score(one.labels[first][:, known], probabilities[:, known], single_label=single_label)
     return _metric_rows(one.participant, "repeats averaged", scores)

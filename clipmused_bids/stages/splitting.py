@@ -178,7 +178,7 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
         labels=labels,
         onset=np.concatenate([run.onset for run in trials]) if trials else np.empty(0),
         label_names=label_names,
-        blocked=all(run.stimulus_column is None for run in trials) or in_blocks(trials),
+        blocked=is_blocked(trials),
         continuous=movie is not None,
         movie=movie,
         repeated_clip=repeated,
@@ -238,6 +238,11 @@ def _guarded_labels(
     if not kept.any():
         return labels, names
     return labels[:, kept], tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+
+
+def is_blocked(runs: Sequence[Trials]) -> bool:
+    """Whether trials are defined by their condition, or come in blocks of one."""
+    return all(run.stimulus_column is None for run in runs) or in_blocks(runs)
 
 
 def in_blocks(runs: Sequence[Trials]) -> bool:

@@ -15,8 +15,8 @@ _LABEL = {"Description": "Model label: the `desc-` of its predictions, and its f
 _WHO = {"Description": "Participant; `group` for their mean with equal weight"}
 _METRIC = {"Description": "mAP and AUC: macro average over labels; Hamming: share of wrong labels at 0.5"}
 _VERDICT = {
-    "yes": "The whole interval is better than the best linear baseline",
-    "no": "The whole interval is worse",
+    "yes": "The whole interval is on the better side of 0",
+    "no": "The whole interval is on the worse side of 0",
     "undetermined": "Everything else, and where there is no interval",
 }
 _COLUMNS: Mapping[str, Any] = {
@@ -35,10 +35,14 @@ _COLUMNS: Mapping[str, Any] = {
     "people_low": {"Description": "Lower end of the 95 % t interval of the difference over participants"},
     "people_high": {"Description": "Upper end of that interval"},
     "people_verdict": {"Description": "Beats the baseline, for other people", "Levels": _VERDICT},
+    "people_p": {"Description": "Two-sided paired t test of the difference over participants"},
+    "people_p_holm": {"Description": "The same, corrected for the number of methods (Holm)"},
     "stimuli_low": {"Description": "Lower end of the 95 % interval of the difference over stimuli"},
     "stimuli_high": {"Description": "Upper end of that interval"},
     "stimuli_verdict": {"Description": "Beats the baseline, for other stimuli", "Levels": _VERDICT},
-    "p_value": {"Description": "One-sided permutation test of the predictions; n/a where it was not done"},
+    "p_value": {
+        "Description": "One-sided permutation test of the predictions, by the main metric; n/a where it was not done"
+    },
     "parameters_shared": {"Description": "Numbers that were fitted and that all participants share"},
     "parameters_own": {"Description": "Numbers that one more participant costs (group: mean)"},
     "note": {"Description": "Why there is no score, or who lacks one"},
@@ -98,6 +102,8 @@ class ComparisonRow:
     people_low: float
     people_high: float
     people_verdict: Verdict
+    people_p: float
+    people_p_holm: float
     stimuli_low: float
     stimuli_high: float
     stimuli_verdict: Verdict

@@ -11,6 +11,8 @@ from clipmused_bids.dataset.files.tsv import Table, read_table
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import SetName, Split
 
+# One fold tests, one validates, one trains.
+FEWEST_FOLDS = 3
 _NEEDED = ("run", "stimulus_id", "set")
 _COLUMNS: Mapping[str, Any] = {
     "participant_id": {"Description": "Participant"},
@@ -143,6 +145,11 @@ def _folds(table: Table) -> tuple[int | None, ...]:
     wrong = [cell for cell in cells if cell != NOT_AVAILABLE and not (cell.isdecimal() and int(cell) > 0)]
     if wrong:
         raise DataError(f"{table.path}: fold {wrong[0]}; expected numbers from 1, or n/a.")
+    numbers = sorted({int(cell) for cell in cells if cell != NOT_AVAILABLE})
+    if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < FEWEST_FOLDS:
+        raise DataError(
+            f"{table.path}: folds {', '.join(map(str, numbers))}; expected 1, 2, ... up to at least {FEWEST_FOLDS}."
+        )
     return tuple(None if cell == NOT_AVAILABLE else int(cell) for cell in cells)
 
 
