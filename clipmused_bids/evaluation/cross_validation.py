@@ -17,12 +17,10 @@ from clipmused_bids.evaluation.split_design import SplitDesign, run_groups
 from clipmused_bids.evaluation.split_rules import stimulus_labels
 from clipmused_bids.evaluation.splits import regime_of
 from clipmused_bids.evaluation.stratify import stratify
-from clipmused_bids.records import BoolArray, IntArray, SetName, Split
+from clipmused_bids.records import FEWEST_FOLDS, BoolArray, IntArray, SetName, Split
 
 logger = logging.getLogger(__name__)
 
-# One fold tests, one validates, one trains.
-FEWEST_FOLDS = 3
 _RULE = re.compile(r"runs|(runs|stimuli):(\d+)")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+# Of a cross-validation: one fold tests, one validates, one trains.
+FEWEST_FOLDS = 3
 SetName = Literal["train", "val", "test", "new", "none"]
 
 

@@ -58,7 +58,12 @@ _EVENTS_INPUTS = ("trial_types", "stimulus_column", "merge_blocks")
 def decoder_of(
     tree: OutputTree, participant: str, *, model_label: str, fold: int | None = None
 ) -> StoredModel:
-    """Load the group decoder if it knows the participant, else the participant's own; ``fold``: those of a fold.
+    """Load the group decoder if it knows the participant or may decode anyone, else the participant's own.
+
+    Parameters
+    ----------
+    fold : int, optional
+        Fold of a cross-validation whose decoder is wanted.
 
     Raises
     ------
@@ -71,6 +76,8 @@ def decoder_of(
         model = load_model(folder, participant=None)
         if participant in model.config["participants"]:
             return model
+        if _decodes_anyone(model):
+            return model
         known += model.config["participants"]
     if participant in stored_participants(folder):
         return load_model(folder, participant=participant)
@@ -79,6 +86,12 @@ def decoder_of(
         f"sub-{participant}: no decoder {model_label} for this participant; {listed}.",
         hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
     )
+
+
+def _decodes_anyone(model: StoredModel) -> bool:
+    """Whether people who were not in the training data may be decoded: a common space, and nothing of one's own."""
+    signature: Mapping[str, Any] = model.config["decoder"].get("signature", {})
+    return bool(model.config["common_space"] and signature.get("any_participant"))
 
 
 def left_out_by(tree: OutputTree, *, model_label: str) -> tuple[str, ...]:
@@ -419,8 +432,10 @@ def _data_request(
     if split is not None:
         # Under another split, trials the decoder was fitted to would be scored as held out.
         request["split"] = {**model.config["split"], "hash": split_hash(split)}
-    if person.participant in model.config["grids"]:
-        request["grids"] = {**model.config["grids"], person.participant: grid_fields(person.grid)}
+    grids = model.config["grids"]
+    like = person.participant if person.participant in grids else next(iter(grids))
+    if like == person.participant or plan.common_space:
+        request["grids"] = {**grids, like: grid_fields(person.grid)}
     if label_names:
         # Labels too rare in the training data were left out of the decoder, not of the tables.
         left_out = set(model.config["labels_left_out"])

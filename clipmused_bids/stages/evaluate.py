@@ -40,6 +40,7 @@ from clipmused_bids.stages.decode import decoder_of, left_out_by
 from clipmused_bids.stages.illustrate import draw_scores, write_methods
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
+from clipmused_bids.stages.splitting import tested_people
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +153,12 @@ def _scored_rival(work: Evaluation, contender: Contender) -> Rival:
     if "decode" not in actions or not contender.asked:
         decode_contender(job, contender)
     failures = job.failures_of(contender)
+    plan = job.plan_for(contender)
+    plan = replace(plan, participants=tested_people(plan, work.split))
+    if not plan.participants:
+        raise next(iter(failures.errors.values()))
     scored = score_decoder(
-        job.plan_for(contender), job.tree, work.catalogue, model_label=contender.label, method=contender.name,
+        plan, job.tree, work.catalogue, model_label=contender.label, method=contender.name,
         failures=failures,
     )  # fmt: skip
     lost = [f"sub-{p}: {str(error.args[0]).splitlines()[0]}" for p, error in failures.errors.items()]

@@ -50,7 +50,7 @@ class Failures:
             self.seen.append((participant, error))
             # What every run of a participant would say alike is said once.
             if (participant, str(error)) not in known:
-                logger.error("error: sub-%s: %s", participant, error)
+                logger.error("error: %s", _named(error, participant))
 
     @property
     def errors(self) -> dict[str, ClipMusedError]:

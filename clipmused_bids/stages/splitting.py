@@ -129,6 +129,19 @@ def sets_of_runs(
     return sets
 
 
+def holds_out_people(split: Split) -> bool:
+    """Whether whole participants are held out."""
+    return split.regime.startswith("unseen participant")
+
+
+def tested_people(plan: Plan, split: Split) -> tuple[str, ...]:
+    """Participants that a score is about: where whole people are held out these, else everyone in the plan."""
+    if not holds_out_people(split):
+        return plan.participants
+    sets = sets_of_runs(split, plan.runs, plan.trials)
+    return tuple(p for p in plan.participants if any("test" in sets[run.key] for run in plan.runs_of(p)))
+
+
 def folds_of_runs(
     split: Split | None, runs: Sequence[Run], trials: Mapping[str, Trials]
 ) -> dict[str, tuple[int | None, ...]]:
@@ -290,7 +303,7 @@ def _split_from_file(path: Path) -> Split:
     if not path.is_file():
         raise MissingInputError(
             f"--split {path}: no such file, and no rule of that name.",
-            hint="auto, runs:N, column:NAME, or a file with the columns of split.tsv",
+            hint="auto, runs:N, column:NAME, participants:LABEL, or a file with the columns of split.tsv",
         )
     return read_split(path)
 

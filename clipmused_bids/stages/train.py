@@ -38,7 +38,7 @@ from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.progress import epoch_report, warnings_only
-from clipmused_bids.stages.splitting import keep_split, sets_of_runs, split_hash
+from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
@@ -78,8 +78,13 @@ def train_group(
     Raises
     ------
     DataError
-        If there are too few participants for the method.
+        If there are too few participants for the method, or an unseen one can have no decoder.
     """
+    if holds_out_people(split) and METHODS[method].per_participant:
+        raise DataError(
+            f"{method}: each participant has a decoder of their own, an unseen participant has none.",
+            hint="--method ridge-pooled decodes unseen participants of a common space",
+        )
     failures = Failures(stop_at_first=True) if failures is None else failures
     fresh, parts = True, parts_of(split)
     for part in parts:
@@ -106,14 +111,19 @@ def train_group(
 
 
 def _with_training_trials(plan: Plan, part: Part, members: Sequence[str]) -> list[str]:
-    """Members that a fold leaves training trials of; of a single split everyone, whose lack is then an error."""
-    if not part.name:
+    """Members that a fold, or an unseen participant's split, leaves training trials of.
+
+    Of another split everyone, whose lack is then an error.
+    """
+    if not part.name and not holds_out_people(part.split):
         return list(members)
     sets = sets_of_runs(part.split, plan.runs, plan.trials)
     kept = [p for p in members if any("train" in sets[run.key] for run in plan.runs_of(p))]
     for p in members:
         if p not in kept:
-            logger.warning("sub-%s: no training trials in %s; left out of it.", p, part.name)
+            logger.info(
+                "sub-%s: no training trials%s; not trained on.", p, f" in {part.name}" if part.name else ""
+            )
     return kept
 
 

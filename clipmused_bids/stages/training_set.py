@@ -37,7 +37,7 @@ from clipmused_bids.stages.fit_record import FitRecord
 from clipmused_bids.stages.label_choice import training_labels
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
-from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.splitting import holds_out_people, sets_of_runs, tested_people
 from clipmused_bids.stages.standardized import (
     Standardization,
     fit_standardization,
@@ -99,7 +99,11 @@ def training_set(
     described = split if described is None else described
     people = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in members]
     record = FitRecord(people)
-    voxels = usable_voxels(people, common_space=plan.common_space)
+    # Voxels that those who are to be decoded unseen have too; of their responses nothing is read.
+    holds_out = plan.common_space and holds_out_people(split)
+    unseen = [p for p in tested_people(plan, split) if p not in members] if holds_out else []
+    others = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in unseen]
+    voxels = usable_voxels([*people, *others], common_space=plan.common_space)[: len(people)]
     sets = [row_sets(person, plan, split) for person in people]
     names = np.array([name for person in sets for name in person])
     standardizations = [

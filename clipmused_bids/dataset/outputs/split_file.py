@@ -9,10 +9,8 @@ from typing import Any, get_args
 from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, write_json, write_tsv
 from clipmused_bids.dataset.files.tsv import Table, read_table
 from clipmused_bids.errors import DataError
-from clipmused_bids.records import SetName, Split
+from clipmused_bids.records import FEWEST_FOLDS, SetName, Split
 
-# One fold tests, one validates, one trains.
-FEWEST_FOLDS = 3
 _NEEDED = ("run", "stimulus_id", "set")
 _COLUMNS: Mapping[str, Any] = {
     "participant_id": {"Description": "Participant"},
