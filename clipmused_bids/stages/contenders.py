@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from clipmused_bids.config import Config, as_tables, build_hyperparameters, merge
 from clipmused_bids.methods.registry import METHODS, MethodInfo
@@ -87,3 +89,18 @@ def plan_of(plan: Plan, contender: Contender) -> Plan:
         ),
         hyperparameters=build_hyperparameters(merge(as_tables(plan.hyperparameters), overrides)),
     )
+
+
+def asked_hyperparameters(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of a stored decoder without those that its variant, or the fit to all folds, set itself."""
+    variant = find_variant(stored.get("variant", stored["method"]))
+    kept = _without(stored["hyperparameters"], variant.overrides)
+    return _without(kept, {"fit_on": ""}) if "held_out" in stored["split"] else kept
+
+
+def _without(tables: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without(value, taken[name]) if isinstance(taken.get(name), Mapping) else value
+        for name, value in tables.items()
+        if name not in taken or isinstance(taken[name], Mapping)
+    }

@@ -27,26 +27,32 @@ from clipmused_bids.dataset.outputs.weights import (
 from clipmused_bids.dataset.stimuli.target_files import open_target_file
 from clipmused_bids.errors import MissingInputError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
-from clipmused_bids.methods.variants import find_variant
-from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Run, Split, TrialData
+from clipmused_bids.records import FloatArray, IntArray, Run, Split
 from clipmused_bids.report.leak_notes import leakage_fields, merged_fields
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
     open_responses,
 )
+from clipmused_bids.stages.contenders import asked_hyperparameters
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
+from clipmused_bids.stages.predicting import held_out, predict, predict_averaged
 from clipmused_bids.stages.prepare import mask_hash
 from clipmused_bids.stages.splitting import folds_of_runs, sets_of_runs, split_hash
 from clipmused_bids.stages.standardized import (
-    Standardization,
-    fit_standardization,
-    response_table,
     unit_name,
 )
-from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 from clipmused_bids.stages.target_source import source_identity
+
+__all__ = [
+    "config_of_decoder",
+    "decode_participants",
+    "decoder_of",
+    "left_out_by",
+    "predict",
+    "predict_averaged",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +142,9 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     return replace(
         config,
         inputs=replace(config.inputs, **checked_inputs(inputs)),
-        overrides=merge(_asked_for(stored), {**places_of(config.overrides), **_of_scores(config.overrides)}),
+        overrides=merge(
+            asked_hyperparameters(stored), {**places_of(config.overrides), **_of_scores(config.overrides)}
+        ),
         method=stored["method"],
         variant=stored.get("variant", stored["method"]),
         preset=stored["preset"] or config.preset,
@@ -183,7 +191,7 @@ def decode_participants(
             for fold, one in decoders.items():
                 request = {"split": {**one.config["split"], "hash": split_hash(split)}} if split else {}
                 check_model(one.config, request, name=f"the decoder of fold {fold}")
-            probabilities = _held_out(model, decoders, person, folds)
+            probabilities = held_out(model, decoders, person, folds)
             _write(
                 plan, tree, split, person, model=model, probabilities=probabilities, folds=folds,
                 decoders=decoders, model_label=model_label,
@@ -209,13 +217,6 @@ def row_folds(person: ParticipantResponses, plan: Plan, split: Split | None) -> 
     )
 
 
-def aligned_labels(model: StoredModel, probabilities: FloatArray, names: Sequence[str]) -> FloatArray:
-    """Probabilities in the order of other label names, (n, len(names)); NaN for labels the decoder does not know."""
-    known = {name: k for k, name in enumerate(model.config["label_names"])}
-    columns = np.column_stack([probabilities, np.full(len(probabilities), np.nan)])
-    return columns[:, [known.get(name, -1) for name in names]]
-
-
 def _known_folds(tree: OutputTree, participant: str, folds: IntArray, *, model_label: str) -> list[int]:
     """Folds with trials of a participant whose decoder knows the participant."""
     known = []
@@ -229,87 +230,6 @@ def _known_folds(tree: OutputTree, participant: str, folds: IntArray, *, model_l
         else:
             logger.warning("sub-%s: no decoder of fold %d; its trials are not decoded.", participant, fold)
     return known
-
-
-def _held_out(
-    model: StoredModel, decoders: Mapping[int, StoredModel], person: ParticipantResponses, folds: IntArray
-) -> FloatArray:
-    """Each trial by the decoder of the fold that holds it out, the others by the decoder of all data."""
-    names = model.config["label_names"]
-    probabilities = np.full((len(folds), len(names)), np.nan)
-    for fold in np.unique(folds).tolist():
-        rows, one = np.flatnonzero(folds == fold), model if fold == 0 else decoders.get(fold)
-        if one is not None:
-            probabilities[rows] = aligned_labels(one, predict(one, person, rows), names)
-    return probabilities
-
-
-def predict(model: StoredModel, person: ParticipantResponses, rows: IntArray | None = None) -> FloatArray:
-    """Probabilities of a participant's stored trials, (n_rows, C); no stimulus, label or target is looked at."""
-    known = stored_standardization(model, person.participant)
-    table, standardization = _standardized(model, person)
-    for name in sorted(set(standardization.statistics) - set(known.statistics)):
-        logger.info(
-            "%s was not in the training data: standardised by its own responses (transductive).", name
-        )
-    data = _unlabelled(model, person.participant, table)
-    return stored_decoder(model).predict_proba(data if rows is None else data.subset(rows))
-
-
-def predict_averaged(
-    model: StoredModel, person: ParticipantResponses, groups: Sequence[IntArray]
-) -> FloatArray:
-    """Probabilities of standardised responses that are averaged over rows before they are decoded.
-
-    Parameters
-    ----------
-    model : StoredModel
-    person : ParticipantResponses
-    groups : sequence of ndarray of int
-        Rows of each average.
-
-    Returns
-    -------
-    ndarray of shape (n_groups, C)
-    """
-    table, _ = _standardized(model, person)
-    averaged = np.stack([table.read(rows).mean(axis=0) for rows in groups])
-    n_voxels = averaged.shape[1]
-    zero, one = np.zeros(n_voxels, dtype=np.float32), np.ones(n_voxels, dtype=np.float32)
-    table = ResponseTable((averaged,), (np.arange(n_voxels),), (zero,), (one,))
-    return stored_decoder(model).predict_proba(_unlabelled(model, person.participant, table))
-
-
-def _standardized(model: StoredModel, person: ParticipantResponses) -> tuple[ResponseTable, Standardization]:
-    """Stored statistics for the units of the training data; a unit that is new is described by itself."""
-    space = stored_space(model, person.participant)
-    known = stored_standardization(model, person.participant)
-    nothing = np.zeros(len(person.run_key), dtype=bool)
-    standardization = fit_standardization(
-        person, space.voxels, unit=known.unit, scaling=known.scaling, train=nothing, known=known
-    )
-    return response_table(person, space.voxels, standardization), standardization
-
-
-def _unlabelled(model: StoredModel, participant: str, table: ResponseTable) -> TrialData:
-    """Trials of one participant of which nothing but the responses is known."""
-    names = tuple(model.config["label_names"])
-    n_rows = table.n_rows
-    return TrialData(
-        participants=(participant,),
-        responses=(table,),
-        spaces=(stored_space(model, participant),),
-        common_space=model.config["common_space"],
-        participant=np.zeros(n_rows, dtype=np.int64),
-        row=np.arange(n_rows),
-        labels=np.full((n_rows, len(names)), np.nan, dtype=np.float32),
-        label_names=names,
-        single_label=model.config["single_label"],
-        stimulus=np.full(n_rows, -1),
-        stimulus_id=("",) * n_rows,
-        targets=None,
-        group=np.arange(n_rows),
-    )
 
 
 def _write(
@@ -329,7 +249,8 @@ def _write(
     for run, file in zip(person.runs, person.stored, strict=True):
         rows = slice(start, start + len(file.values))
         start = rows.stop
-        used = [decoders.get(fold, model) for fold in np.unique(folds[rows]).tolist()]
+        own = {fold: decoders[fold] for fold in np.unique(folds[rows]).tolist() if fold in decoders}
+        used = [*own.values()] if own and folds[rows].all() else [model, *own.values()]
         predictions = Predictions(
             onset=file.trials.onset,
             duration=file.trials.duration,
@@ -345,17 +266,11 @@ def _write(
             run,
             predictions,
             model_label=model_label,
-            sources=[
-                tree.uri(path) for path in (file.path, model.path, *(one.path for one in decoders.values()))
-            ],
+            sources=[tree.uri(path) for path in (file.path, *(one.path for one in used))],
             details={
                 "Method": model.config["method"],
                 "WeightsHash": model.weights_hash,
-                **(
-                    {"WeightsHashOfFolds": {k: one.weights_hash for k, one in decoders.items()}}
-                    if decoders
-                    else {}
-                ),
+                **({"WeightsHashOfFolds": {k: one.weights_hash for k, one in own.items()}} if own else {}),
                 "Regime": model.config["split"]["regime"],
                 "SplitHash": model.config["split"]["hash"],
                 "Guidance": model.config["guidance"],
@@ -372,52 +287,6 @@ def _transductive(model: StoredModel, run: Run) -> list[str]:
         return []
     name = unit_name(run, described["unit"])
     return [name] if described["sources"].get(name, "transductive") == "transductive" else []
-
-
-def _explicit_request(
-    config: Config, *, hyperparameters: Mapping[str, Any], inputs: Mapping[str, Any], mask: str
-) -> dict[str, Any]:
-    """What the command line itself says about settings that a decoder fixes; all else is as stored."""
-    named = without_places(config.overrides)
-    given = {name: value for name, value in named.items() if name in hyperparameters}
-    explicit = _explicit_inputs(config, [name for name in inputs if name not in _EVENTS_INPUTS])
-    if config.inputs.atlas is not None:
-        n_regions = hyperparameters.get("model", {}).get("n_regions", 0)
-        explicit["atlas"] = atlas_label(config.inputs.atlas, n_regions=n_regions)
-    request: dict[str, Any] = {
-        "hyperparameters": merge(hyperparameters, given),
-        "inputs": {**inputs, **explicit},
-        "mask": mask if config.inputs.mask is None else mask_hash(config.inputs.mask),
-    }
-    if config.selection.space is not None:
-        request["space"] = config.selection.space
-    return request
-
-
-def _of_scores(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """How decoders are scored is the request's business alone."""
-    return {"evaluation": overrides["evaluation"]} if "evaluation" in overrides else {}
-
-
-def _asked_for(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters of a stored decoder without those that its variant, or the fit to all folds, set itself."""
-    variant = find_variant(stored.get("variant", stored["method"]))
-    kept = _without(stored["hyperparameters"], variant.overrides)
-    return _without(kept, {"fit_on": ""}) if "held_out" in stored["split"] else kept
-
-
-def _without(tables: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without(value, taken[name]) if isinstance(taken.get(name), Mapping) else value
-        for name, value in tables.items()
-        if name not in taken or isinstance(taken[name], Mapping)
-    }
-
-
-def _explicit_inputs(config: Config, names: Iterable[str]) -> dict[str, Any]:
-    """Inputs that the command line sets to something else than their default."""
-    asked, default = as_tables(config.inputs), as_tables(InputOptions())
-    return {name: asked[name] for name in names if name in asked and asked[name] != default.get(name)}
 
 
 def _data_request(
@@ -441,3 +310,34 @@ def _data_request(
         left_out = set(model.config["labels_left_out"])
         request["label_names"] = [name for name in label_names if name not in left_out]
     return request
+
+
+def _explicit_request(
+    config: Config, *, hyperparameters: Mapping[str, Any], inputs: Mapping[str, Any], mask: str
+) -> dict[str, Any]:
+    """What the command line itself says about settings that a decoder fixes; all else is as stored."""
+    named = without_places(config.overrides)
+    given = {name: value for name, value in named.items() if name in hyperparameters}
+    explicit = _explicit_inputs(config, [name for name in inputs if name not in _EVENTS_INPUTS])
+    if config.inputs.atlas is not None:
+        n_regions = hyperparameters.get("model", {}).get("n_regions", 0)
+        explicit["atlas"] = atlas_label(config.inputs.atlas, n_regions=n_regions)
+    request: dict[str, Any] = {
+        "hyperparameters": merge(hyperparameters, given),
+        "inputs": {**inputs, **explicit},
+        "mask": mask if config.inputs.mask is None else mask_hash(config.inputs.mask),
+    }
+    if config.selection.space is not None:
+        request["space"] = config.selection.space
+    return request
+
+
+def _explicit_inputs(config: Config, names: Iterable[str]) -> dict[str, Any]:
+    """Inputs that the command line sets to something else than their default."""
+    asked, default = as_tables(config.inputs), as_tables(InputOptions())
+    return {name: asked[name] for name in names if name in asked and asked[name] != default.get(name)}
+
+
+def _of_scores(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """How decoders are scored is the request's business alone."""
+    return {"evaluation": overrides["evaluation"]} if "evaluation" in overrides else {}

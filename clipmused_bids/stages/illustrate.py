@@ -17,7 +17,7 @@ from clipmused_bids.report.figures import label_scores as drawn_labels
 from clipmused_bids.report.figures import training_curves
 from clipmused_bids.report.methods_text import MethodsFacts, methods_text
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.scoring import Scored, label_scores
+from clipmused_bids.stages.scored import Scored, label_scores
 
 
 def draw_training(folder: Path, history: History, *, participant: str | None) -> None:

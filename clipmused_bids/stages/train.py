@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from clipmused_bids import __version__
-from clipmused_bids.config import as_tables, build_hyperparameters, merge
-from clipmused_bids.dataset.files.atomic import remove
-from clipmused_bids.dataset.files.comparison import differences, grid_fields
-from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.config import build_hyperparameters
+from clipmused_bids.dataset.files.comparison import grid_fields
 from clipmused_bids.dataset.outputs.description import write_descriptions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
-    config_path,
-    history_path,
     model_path,
     save_model,
-    stored_participants,
     voxel_hash,
 )
-from clipmused_bids.errors import CannotCreateError, DataError
-from clipmused_bids.evaluation.cross_validation import Part, fold_numbers, parts_of
+from clipmused_bids.errors import DataError
+from clipmused_bids.evaluation.cross_validation import Part, parts_of
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
-from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
 from clipmused_bids.stages.auditing import SplitAudit, audit_fit, audit_split, stored_leakage
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.decoder_request import (
+    clear_the_way,
+    decoder_request,
+    fitted_to_everything,
+    is_done,
+    stored_decoder_serves,
+)
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.progress import epoch_report, warnings_only
-from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs, split_hash
+from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
-from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
+from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "decoder_request",
+    "decoders_of",
+    "refuse_other_decoders",
+    "stored_decoder_serves",
+    "train_decoder",
+    "train_group",
+]
 
-FORMAT = 1
+logger = logging.getLogger(__name__)
 
 
 def train_group(
@@ -162,7 +166,7 @@ def refuse_other_decoders(plan: Plan, split: Split, tree: OutputTree, *, maker: 
         for name in ("participants", "runs", "mask", "atlas_sha256"):
             request.pop(name)
         folder = tree.model_folder(plan.config.model_label, fold=part.fold)
-        _is_done(folder, participant, request, overwrite=False)
+        is_done(folder, participant, request, overwrite=False)
 
 
 def train_decoder(
@@ -203,7 +207,7 @@ def train_decoder(
     """
     part = parts_of(split)[0] if part is None else part
     audited = audited or audit_split(plan, catalogue, part.described, tree=tree)
-    plan = _fitted_to_everything(plan) if part.of_all_folds else plan
+    plan = fitted_to_everything(plan) if part.of_all_folds else plan
     folder = tree.model_folder(model_label, fold=part.fold)
     request = {
         **decoder_request(plan, split, members=members, method=method, maker=maker, part=part),
@@ -214,8 +218,8 @@ def train_decoder(
         ),
     }
     whose = " ".join(filter(None, (f"sub-{participant}" if participant else "group", part.name)))
-    _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
-    done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)
+    clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
+    done = is_done(folder, participant, request, overwrite=plan.config.overwrite)
     # Not before a decoder of another configuration is refused: its split must stay as it is.
     keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     if done:
@@ -257,138 +261,6 @@ def train_decoder(
         draw_training(folder, history, participant=participant)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
-    return True
-
-
-def _fitted_to_everything(plan: Plan) -> Plan:
-    """The decoder of all folds is fitted to validation trials too, once they have chosen its epoch."""
-    return replace(plan, hyperparameters=replace(plan.hyperparameters, fit_on="train+validation"))
-
-
-def stored_decoder_serves(
-    folder: Path,
-    *,
-    participant: str | None,
-    request: Mapping[str, Any],
-    overwrite: bool,
-) -> bool:
-    """Whether the decoder that is asked for is stored already; nothing is changed.
-
-    Raises
-    ------
-    CannotCreateError
-        If a decoder of another configuration is in the way and ``overwrite`` is off.
-    """
-    if not overwrite:
-        _clear_the_way(folder, participant, request, overwrite=False)
-    return _is_done(folder, participant, request, overwrite=overwrite)
-
-
-def decoder_request(
-    plan: Plan,
-    split: Split,
-    *,
-    members: Sequence[str],
-    method: str,
-    maker: TargetSource | None,
-    part: Part | None = None,
-) -> dict[str, Any]:
-    """What decides about a decoder before anything is read; equal requests give equal decoders."""
-    plan = _fitted_to_everything(plan) if part is not None and part.of_all_folds else plan
-    hyperparameters = stored_hyperparameters(plan, maker)
-    # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
-    used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
-        {"model", "training"} if METHODS[method].deep else set()
-    )
-    if METHODS[method].guided:
-        used.add("targets")
-    inputs = as_tables(plan.config.inputs)
-    for name in (
-        "derivatives", "betas", "stimuli_dirs", "stimulus_map", "labels", "captions", "targets", "movie", "mask",
-    ):  # fmt: skip
-        # Places differ between machines; what they held is compared by hashes and names.
-        inputs.pop(name, None)
-    inputs.pop("atlas", None)
-    atlas = choose_atlas(plan) if METHODS[method].deep else None
-    return {
-        "format": FORMAT,
-        "method": method,
-        "participants": list(members),
-        "preset": plan.preset if METHODS[method].deep else None,
-        "hyperparameters": merge(
-            {name: value for name, value in hyperparameters.items() if name in used},
-            {"responses": {"kind": plan.kind}},
-        ),
-        "inputs": {**inputs, "atlas": None if atlas is None else atlas.label},
-        "atlas_sha256": None if atlas is None else atlas_hash(atlas, members),
-        "mask": mask_setting(plan, members[0]),
-        "response_kind": plan.kind,
-        "space": plan.runs[0].space,
-        "common_space": plan.common_space,
-        "tasks": sorted({run.task for run in plan.runs}),
-        "runs": sorted(run.key for run in plan.runs if run.participant in members),
-        "clip": None if maker is None else source_identity(maker),
-        "split": {
-            "rule": split.rule,
-            "regime": split.regime,
-            "hash": split_hash(split),
-            **_place_among_folds(split, part),
-        },
-        "random_seed": plan.config.random_seed,
-        "version": __version__,
-    }
-
-
-def _place_among_folds(split: Split, part: Part | None) -> dict[str, Any]:
-    """Which fold a decoder was fitted without, or that it was fitted to all; nothing without folds."""
-    folds = fold_numbers(split)
-    if part is None or not folds:
-        return {}
-    return {
-        "folds": len(folds),
-        "held_out": part.fold if part.fold is not None else "none: fitted to all folds",
-    }
-
-
-def _clear_the_way(
-    folder: Path, participant: str | None, request: Mapping[str, Any], *, overwrite: bool
-) -> None:
-    """See that no other decoder under this label would decode these people instead of the one to be trained.
-
-    Raises
-    ------
-    CannotCreateError
-        If there is one and ``overwrite`` is off; names it.
-    """
-    # The group's decoder and a participant's own are rivals where the group knows the participant.
-    others: list[str | None] = [] if participant is not None else list(stored_participants(folder))
-    if participant is not None and model_path(folder, participant=None).exists():
-        others.append(None)
-    for other in others:
-        stored = read_json(config_path(folder, participant=other))
-        if not set(stored["participants"]) & set(request["participants"]):
-            continue
-        path = model_path(folder, participant=other)
-        if not overwrite:
-            raise CannotCreateError(
-                f"{folder.name}: {path.name} (method {stored['method']}) is stored under this label for "
-                f"{', '.join(f'sub-{p}' for p in stored['participants'])}.",
-                hint="another --model-label keeps both; --overwrite removes it",
-            )
-        for old in (path, config_path(folder, participant=other), history_path(folder, participant=other)):
-            remove(old)
-
-
-def _is_done(folder: Path, participant: str | None, request: Mapping[str, Any], *, overwrite: bool) -> bool:
-    if not model_path(folder, participant=participant).exists() or overwrite:
-        return False
-    stored = read_json(config_path(folder, participant=participant))
-    lines = differences({name: stored.get(name) for name in request}, request, sides=("then", "now"))
-    if lines:
-        raise CannotCreateError(
-            f"{folder.name}: a decoder of another configuration is stored: {'; '.join(lines[:6])}.",
-            hint="--overwrite trains it again; another --model-label keeps both",
-        )
     return True
 
 

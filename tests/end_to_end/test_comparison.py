@@ -67,7 +67,7 @@ def test_an_ablation_is_what_it_says(compared: Path) -> None:
     assert (whole["variant"], ablated["variant"]) == ("clip-mused", "clip-mused:image-only")
     assert whole["hyperparameters"]["targets"]["high"] == "mean"
     assert ablated["hyperparameters"]["targets"]["high"] == "image"
-    assert (whole["guidance"]["high"], ablated["guidance"]["high"]) == ("mean", "image")
+    assert (whole["guidance"]["high"], ablated["guidance"]["high"]) == ("image+text", "image")
     assert whole["clip"] == ablated["clip"]
     assert whole["split"] == ablated["split"]
 
@@ -181,8 +181,8 @@ def test_a_method_that_cannot_run_does_not_stop_the_others(
     assert done.returncode == 0, done.stderr
     rows = table(tmp_path / "out", "comparison", "ridgepooled").set_index(["method", "participant_id"])
     assert set(rows.loc["ridge-pooled"].index) == {"group", "sub-02"}
-    assert "an unseen participant has none" in rows.loc[("ridge", "group"), "note"].item()
-    assert np.isnan(rows.loc[("ridge", "group"), "value"].item())
+    assert "an unseen participant has none" in rows.loc[("ridge", "group"), "note"]
+    assert np.isnan(rows.loc[("ridge", "group"), "value"])
     alone = command(*words, "--method", "ridge", "--model-label", "alone")
     assert (alone.returncode, "an unseen participant has none" in alone.stderr) == (65, True)
     first = command(*words, "--method", "ridge,ridge-pooled", "--model-label", "first")
