@@ -19,7 +19,8 @@ from clipmused_bids.records import Split
 from clipmused_bids.stages.decode import decode_participants
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.label_choice import stimuli_in
-from clipmused_bids.stages.scoring import label_scores, score_decoder
+from clipmused_bids.stages.scored import label_scores
+from clipmused_bids.stages.scoring import score_decoder
 from clipmused_bids.stages.splitting import design_of, split_hash
 from clipmused_bids.stages.train import train_group
 from clipmused_bids.stages.training_set import training_set
