@@ -18,6 +18,7 @@ from clipmused_bids.evaluation.weighted import Metric, weighted_metric
 from clipmused_bids.records import BoolArray, FloatArray, IntArray
 
 SMALLEST_STRATUM = 10  # stimuli
+SMALLEST_SHAPE = 1 / 3  # of three stimuli; the spread of fewer says nothing of others
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def draw_weights(
 ) -> StimulusWeights:
     """Draw weights whose sum is the same in each stratum: the stimuli that share their rarest label.
 
+    `stratified_weights` says how.
+
     Parameters
     ----------
     labels : ndarray of shape (n, C)
@@ -58,9 +61,8 @@ def draw_weights(
     Rubin 1981, doi:10.1214/aos/1176345338
     """
     stimulus = codes(stimulus_id)
-    stratum = strata(labels, stimulus)
-    drawn = stratified_weights(stratum, n_resamples=n_resamples, rng=rng)
-    return StimulusWeights(stimulus, np.vstack([np.ones(len(stratum)), drawn]))
+    drawn = stratified_weights(rarest_labels(labels, stimulus), n_resamples=n_resamples, rng=rng)
+    return StimulusWeights(stimulus, np.vstack([np.ones(drawn.shape[1]), drawn]))
 
 
 def resampled_scores(
@@ -114,8 +116,8 @@ def resampled_scores(
     return scores
 
 
-def strata(labels: FloatArray, stimulus: IntArray) -> IntArray:
-    """Stratum of each stimulus: its rarest label; strata of fewer than 10 stimuli are pooled.
+def rarest_labels(labels: FloatArray, stimulus: IntArray) -> IntArray:
+    """Each stimulus's rarest label.
 
     Parameters
     ----------
@@ -126,21 +128,52 @@ def strata(labels: FloatArray, stimulus: IntArray) -> IntArray:
     Returns
     -------
     ndarray of int, shape (n_stimuli,)
-        -1 for the pooled stratum.
+        C for stimuli without a label.
     """
     has: BoolArray = np.zeros((int(stimulus.max()) + 1, labels.shape[1]), dtype=bool)
     trial, label = np.nonzero(labels == 1)
     has[stimulus[trial], label] = True
     frequency = np.where(has, has.sum(axis=0), len(has) + 1)
-    stratum = np.where(has.any(axis=1), frequency.argmin(axis=1), labels.shape[1])
-    size = np.bincount(stratum, minlength=labels.shape[1] + 1)
-    return np.where(size[stratum] >= SMALLEST_STRATUM, stratum, -1)
+    return np.asarray(np.where(has.any(axis=1), frequency.argmin(axis=1), labels.shape[1]))
 
 
-def stratified_weights(stratum: IntArray, *, n_resamples: int, rng: np.random.Generator) -> FloatArray:
-    """Random positive weights of shape (n_resamples, n_stimuli); their mean is 1 in each stratum."""
-    weights = rng.standard_exponential((n_resamples, len(stratum)))
+def strata(rarest: IntArray) -> IntArray:
+    """Stratum of each stimulus: its rarest label; strata of fewer than 10 stimuli are pooled as -1."""
+    return np.asarray(np.where(_sizes(rarest) >= SMALLEST_STRATUM, rarest, -1))
+
+
+def stratified_weights(
+    rarest: IntArray, *, n_resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw positive weights whose mean is 1 in each stratum.
+
+    A stimulus that shares its rarest label with m - 1 others has a gamma weight of shape (m - 2)/m, at least 1/3.
+    With it the variance of a weighted mean of these m stimuli is S^2/m, that of the mean of m others like them, S^2
+    their sample variance. With exponential weights (Rubin 1981) it is (m - 1)/(m + 1) of that, too small where labels
+    are rare.
+
+    Parameters
+    ----------
+    rarest : ndarray of int, shape (n_stimuli,)
+        From `rarest_labels`.
+    n_resamples : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (n_resamples, n_stimuli)
+    """
+    size = _sizes(rarest)
+    shape = np.maximum((size - 2) / size, SMALLEST_SHAPE)
+    # A gamma variable of small shape may underflow to 0.
+    weights = np.maximum(rng.gamma(shape, size=(n_resamples, len(shape))) / shape, 1e-12)
+    stratum = strata(rarest)
     for s in np.unique(stratum):
         members = stratum == s
         weights[:, members] /= weights[:, members].mean(axis=1, keepdims=True)
     return weights
+
+
+def _sizes(rarest: IntArray) -> IntArray:
+    """Stimuli that share each stimulus's rarest label."""
+    return np.asarray(np.bincount(rarest)[rarest])

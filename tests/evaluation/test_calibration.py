@@ -134,6 +134,11 @@ class TestApply:
         assert after["mAP"] == pytest.approx(before["mAP"], abs=1e-12)
         assert after["AUC"] == pytest.approx(before["AUC"], abs=1e-12)
 
+    def test_small_probabilities_stay_apart(self):
+        probabilities = np.array([[0.0], [1e-15], [1e-9], [1e-4], [1 - 1e-4], [1 - 1e-9], [1.0]])
+        mapped = Calibration((0.7,), (0.4,), ("label",)).apply(probabilities)
+        assert (np.diff(mapped[:, 0]) > 0).all()
+
     def test_one_map_for_all_labels_keeps_the_first_class_first(self):
         rng = np.random.default_rng(0)
         labels = np.eye(4)[rng.integers(4, size=200)]

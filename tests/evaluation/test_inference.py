@@ -15,7 +15,7 @@ from clipmused_bids.evaluation.inference import (
     verdict,
 )
 from clipmused_bids.evaluation.metrics import score
-from clipmused_bids.evaluation.resampling import strata, stratified_weights
+from clipmused_bids.evaluation.resampling import rarest_labels, strata, stratified_weights
 from clipmused_bids.evaluation.weighted import weighted_metric
 from clipmused_bids.records import Score
 
@@ -168,19 +168,29 @@ class TestStimuli:
         rng = np.random.default_rng(7)
         labels = np.zeros((200, 2))
         labels[:1, 0] = labels[50:120, 1] = 1
-        weights = stratified_weights(strata(labels, np.arange(200)), n_resamples=300, rng=rng)
+        weights = stratified_weights(rarest_labels(labels, np.arange(200)), n_resamples=300, rng=rng)
         assert np.isfinite(weighted_metric(labels, rng.random((200, 2)), weights, metric="mAP")).all()
         # 70 stimuli of the second label form a stratum, the rest (129 without label, 1 too few) one other each.
         np.testing.assert_allclose(weights[:, 50:120].sum(axis=1), 70)
         np.testing.assert_allclose(weights.sum(axis=1), 200)
         assert weights.min() > 0
 
+    @pytest.mark.parametrize("m", [3, 5, 12, 60])
+    def test_weighted_means_spread_as_means_of_other_stimuli_do(self, m):
+        rng = np.random.default_rng(m)
+        rarest = np.repeat([0, 1, 2], [m, 40, 5])
+        weights = stratified_weights(rarest, n_resamples=40_000, rng=rng)[:, :m]
+        values = rng.normal(size=m)
+        means = weights @ values / weights.sum(axis=1)
+        assert means.mean() == pytest.approx(values.mean(), abs=4 * values.std() / np.sqrt(40_000))
+        assert means.var() == pytest.approx(values.var(ddof=1) / m, rel=0.04)
+
     def test_stratum_is_the_rarest_label(self):
         labels = np.zeros((60, 3))
         labels[:40, 0] = 1  # frequent
         labels[:12, 1] = 1  # rarer, and together with the frequent one
         labels[12:15, 2] = 1  # too rare for a stratum of its own
-        found = strata(np.tile(labels, (2, 1)), np.tile(np.arange(60), 2))
+        found = strata(rarest_labels(np.tile(labels, (2, 1)), np.tile(np.arange(60), 2)))
         assert found.tolist() == [1] * 12 + [-1] * 3 + [0] * 25 + [3] * 20
 
 

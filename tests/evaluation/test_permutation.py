@@ -51,6 +51,14 @@ class TestPermutedMetric:
         expected = [plain(labels[one], probabilities, metric) for one in source]
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
+    def test_ties_are_one_step(self):
+        labels = np.array([1.0, 0, 1, 0, 0, 1])[:, None]
+        scores = np.array([0.9, 0.5, 0.5, 0.5, 0.2, 0.2])[:, None]
+        source = np.vstack([np.arange(6), [2, 0, 1, 4, 5, 3]])
+        for metric, theirs in (("mAP", sk.average_precision_score), ("AUC", sk.roc_auc_score)):
+            found = permuted_metric(labels, source, scores, metric=metric)
+            np.testing.assert_allclose(found, [theirs(labels[one, 0], scores[:, 0]) for one in source])
+
     @pytest.mark.parametrize("metric", METRICS)
     def test_many_arrangements_and_trials_are_done_in_parts(self, metric, monkeypatch):
         rng = np.random.default_rng(0)
