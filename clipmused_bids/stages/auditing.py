@@ -11,6 +11,7 @@ import numpy as np
 
 from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache, stored_caches
 from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.leakage import Audit, audit, fits_elsewhere
 from clipmused_bids.evaluation.near_duplicates import COSINE, near_duplicates
 from clipmused_bids.records import IntArray, SetName, Split
@@ -79,7 +80,7 @@ def audit_split(
     )
     near = None if tree is None else near_duplicate_pictures(plan, catalogue, split, tree)
     more = () if near is None or not near["n_pairs"] else (_near_words(near),)
-    return SplitAudit(found.leaks, found.warnings + more, near)
+    return SplitAudit(found.leaks, (*found.warnings, *_strange_stimuli(plan, split), *more), near)
 
 
 def say_audit(found: SplitAudit, *, contents_read: bool = True, where: str = "") -> None:
@@ -93,6 +94,30 @@ def say_audit(found: SplitAudit, *, contents_read: bool = True, where: str = "")
     for warning in found.warnings:
         if contents_read or "compared by name only" not in warning:
             logger.warning("%s: %s.", place, warning)
+
+
+def require_scorable(plan: Plan, catalogue: Catalogue, split: Split) -> None:
+    """Refuse test trials that say nothing about any label, and name the labels that they say nothing about.
+
+    Raises
+    ------
+    DataError
+        If no label is both there and not there in the test set.
+    """
+    names = np.array(catalogue.stimuli.label_names)
+    labels = catalogue.labels_of(stimuli_in(plan, split, "test"))
+    scored = (labels == 1).any(axis=0) & (labels == 0).any(axis=0)
+    if not scored.any():
+        raise DataError(
+            "the test set has no label with a positive and a negative trial "
+            f"({len(labels)} trials, {len(names)} labels).",
+            hint="name another test set with --split, or check --labels",
+        )
+    if not scored.all():
+        logger.warning(
+            "Split: %d of %d labels have no positive or no negative test trial and are not scored: %s%s.",
+            int((~scored).sum()), len(names), ", ".join(names[~scored][:5]), ", ..." if (~scored).sum() > 5 else "",
+        )  # fmt: skip
 
 
 def audit_fit(plan: Plan, catalogue: Catalogue, split: Split, training: TrainingSet) -> tuple[str, ...]:
@@ -178,6 +203,20 @@ def say_near_duplicates(plan: Plan, catalogue: Catalogue, split: Split, tree: Ou
     found = near_duplicate_pictures(plan, catalogue, split, tree)
     if found is not None and found["n_pairs"]:
         logger.warning("Split: %s.", _near_words(found))
+
+
+def _strange_stimuli(plan: Plan, split: Split) -> tuple[str, ...]:
+    """Stimuli that a split names in runs that do not show them: most likely misspelt."""
+    shown = {(key, name) for key, trials in plan.trials.items() for name in trials.stimulus_id}
+    strange = [
+        f"{run} {name}"
+        for run, name in zip(split.run_key, split.stimulus_id, strict=True)
+        if run in plan.trials and (run, name) not in shown and (run, name.rpartition("#")[0]) not in shown
+    ]
+    if not strange:
+        return ()
+    listed = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "")
+    return (f"the split names {len(strange)} stimuli that their runs do not show: {listed}",)
 
 
 def _near_words(found: Mapping[str, Any]) -> str:

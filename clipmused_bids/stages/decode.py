@@ -64,7 +64,7 @@ _EVENTS_INPUTS = ("trial_types", "stimulus_column", "merge_blocks")
 def decoder_of(
     tree: OutputTree, participant: str, *, model_label: str, fold: int | None = None
 ) -> StoredModel:
-    """Load the group decoder if it knows the participant or may decode anyone, else the participant's own.
+    """Load the group decoder if it knows the participant, else the participant's own, else one that decodes anyone.
 
     Parameters
     ----------
@@ -78,15 +78,16 @@ def decoder_of(
     """
     folder = tree.model_folder(model_label, fold=fold)
     known: list[str] = list(stored_participants(folder))
-    if model_path(folder, participant=None).exists():
+    group = model_path(folder, participant=None)
+    if group.exists():
         model = load_model(folder, participant=None)
         if participant in model.config["participants"]:
-            return model
-        if _decodes_anyone(model):
             return model
         known += model.config["participants"]
     if participant in stored_participants(folder):
         return load_model(folder, participant=participant)
+    if group.exists() and _decodes_anyone(model):
+        return model
     listed = f"it knows {', '.join(f'sub-{p}' for p in sorted(set(known)))}" if known else "there is none"
     raise MissingInputError(
         f"sub-{participant}: no decoder {model_label} for this participant; {listed}.",
@@ -154,6 +155,8 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
             tasks=config.selection.tasks or tuple(stored["tasks"]),
         ),
         trained_mask=stored["mask"],
+        # Baselines of a decoder that was trained all the same are fitted to the same split.
+        allow_leakage=config.allow_leakage or bool(leakage_fields(stored)["Leakage"]),
     )
 
 

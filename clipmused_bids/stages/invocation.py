@@ -19,7 +19,7 @@ from clipmused_bids.evaluation.cross_validation import parts_of
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.atlas import choose_atlas
-from clipmused_bids.stages.auditing import audit_split, say_audit
+from clipmused_bids.stages.auditing import audit_split, require_scorable, say_audit
 from clipmused_bids.stages.carry_out import Job, carry_out, stimuli_of
 from clipmused_bids.stages.catalogue import Catalogue, make_catalogue
 from clipmused_bids.stages.contenders import Contender, asked_for, plan_of
@@ -205,6 +205,8 @@ def settle_split(
         if not part.of_all_folds:
             _require_sets(part.split, evaluates="evaluate" in plan.config.actions)
             say_audit(audit_split(plan, catalogue, part.split), contents_read=contents_read, where=part.name)
+            if "evaluate" in plan.config.actions:
+                require_scorable(plan, catalogue, part.split)
         require_repeats(plan, part.split)
     return split
 

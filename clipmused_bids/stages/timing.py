@@ -46,11 +46,14 @@ class Stopwatch:
         return self.seconds.get((label, step), math.nan)
 
     def store(self, tree: OutputTree, *, model_label: str) -> None:
-        """Write what is known of the main decoder and the others; earlier runs fill what was not measured now."""
+        """Write what is known of the main decoder and the others; of decoders that were reused what was measured first."""
         path = tree.group_table(model_label=model_label, kind="timing")
         for label, fit, decode in _stored(path):
-            self.seconds.setdefault((label, "fit"), fit)
-            self.seconds.setdefault((label, "decode"), decode)
+            if (label, "fit") in self.seconds:
+                continue  # fitted now, so what is stored is of another decoder
+            self.seconds[label, "fit"] = fit
+            if not math.isnan(decode):
+                self.seconds[label, "decode"] = decode
         labels = list(dict.fromkeys(label for label, _ in self.seconds))
         rows = [(label, self.of(label, "fit"), self.of(label, "decode")) for label in labels]
         write_timing(tree, rows, model_label=model_label)

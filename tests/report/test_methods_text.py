@@ -131,3 +131,11 @@ def test_additions_to_the_paper_are_named_and_only_those() -> None:
     ):
         assert words in text
     assert "mixup" not in text
+
+
+def test_leaks_that_were_allowed_stand_beside_the_regime() -> None:
+    assert "LEAKAGE" not in methods_text(facts())
+    found = {"leaks": ["a stimulus is in two sets"], "warnings": []}
+    text = methods_text(facts(leakage=found))
+    regime = facts().config["split"]["regime"]
+    assert f"speak about {regime}. LEAKAGE, allowed by --allow-leakage: a stimulus is in two sets." in text

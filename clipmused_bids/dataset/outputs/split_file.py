@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, write_json, write_tsv
-from clipmused_bids.dataset.files.tsv import Table, read_table
+from clipmused_bids.dataset.files.tsv import Table, is_missing, read_table
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FEWEST_FOLDS, SetName, Split
 
@@ -138,17 +138,17 @@ def _set_name(cell: str, row: int, *, path: Path) -> SetName:
 def _folds(table: Table) -> tuple[int | None, ...]:
     """Fold of each row; empty where there is no cross-validation."""
     cells = table.columns.get("fold", ())
-    if all(cell == NOT_AVAILABLE for cell in cells):
+    if all(is_missing(cell) for cell in cells):
         return ()
-    wrong = [cell for cell in cells if cell != NOT_AVAILABLE and not (cell.isdecimal() and int(cell) > 0)]
+    wrong = [cell for cell in cells if not (is_missing(cell) or (cell.isdecimal() and int(cell) > 0))]
     if wrong:
         raise DataError(f"{table.path}: fold {wrong[0]}; expected numbers from 1, or n/a.")
-    numbers = sorted({int(cell) for cell in cells if cell != NOT_AVAILABLE})
+    numbers = sorted({int(cell) for cell in cells if not is_missing(cell)})
     if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < FEWEST_FOLDS:
         raise DataError(
             f"{table.path}: folds {', '.join(map(str, numbers))}; expected 1, 2, ... up to at least {FEWEST_FOLDS}."
         )
-    return tuple(None if cell == NOT_AVAILABLE else int(cell) for cell in cells)
+    return tuple(None if is_missing(cell) else int(cell) for cell in cells)
 
 
 def _constant(table: Table, name: str, *, otherwise: str) -> str:
