@@ -130,6 +130,11 @@ class ModelOptions:
         D, L and attention heads.
     mlp_ratio : float
         Hidden width of a block's MLP over D.
+    tokens : {"pair", "one"}
+        Of ``clip-mused``: a pair for each participant, or (an ablation of the paper) one that both levels guide,
+        without L_perp.
+    hidden_width, hidden_layers : int
+        Of the methods that are multilayer perceptrons.
     head : {"mlp", "linear"}
     dropout, input_dropout : float
         Of block outputs; of voxels.
@@ -154,6 +159,9 @@ class ModelOptions:
     depth: int = 2
     heads: int = 4
     mlp_ratio: float = 2.0
+    tokens: Literal["pair", "one"] = "pair"
+    hidden_width: int = 512
+    hidden_layers: int = 2
     head: Literal["mlp", "linear"] = "mlp"
     dropout: float = 0.0
     input_dropout: float = 0.0
@@ -170,6 +178,8 @@ class ModelOptions:
             self.width % self.heads == 0,
             f"model.width {self.width} must be a multiple of model.heads {self.heads}",
         )
+        for name in ("hidden_width", "hidden_layers"):
+            _require(getattr(self, name) > 0, f"model.{name} must be positive")
         _require(self.mlp_ratio > 0, "model.mlp_ratio must be positive")
         for name in ("dropout", "input_dropout"):
             _require(0 <= getattr(self, name) < 1, f"model.{name} must lie in [0, 1)")
@@ -223,12 +233,27 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class LinearOptions:
-    """Ridge baselines: the grid of penalties, relative to the mean eigenvalue of the Gram matrix."""
+    """What linear rivals choose from, by leaving training groups out.
+
+    Parameters
+    ----------
+    alphas : tuple of float
+        Penalties of ridge regressions, relative to the mean eigenvalue of the Gram matrix.
+    logistic_c : tuple of float
+        C of logistic regressions as scikit-learn defines it (its default is 1): the smaller, the stronger the
+        penalty. Of ``logistic``, and of the classifier of ``srm``.
+    srm_features : tuple of int
+        Numbers of shared features of ``srm``.
+    """
 
     alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+    logistic_c: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    srm_features: tuple[int, ...] = (10, 20, 30, 50, 100)
 
     def __post_init__(self) -> None:
-        _require(len(self.alphas) > 0 and min(self.alphas) > 0, "linear.alphas must be positive numbers")
+        for name in ("alphas", "logistic_c", "srm_features"):
+            values = getattr(self, name)
+            _require(len(values) > 0 and min(values) > 0, f"linear.{name} must be positive numbers")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from clipmused_bids.methods.matching import shared_rows
 from clipmused_bids.methods.ridge_solver import fit_ridge, trial_rows
 from clipmused_bids.records import FloatArray, IntArray, TrialData
 
@@ -16,62 +17,6 @@ logger = logging.getLogger(__name__)
 
 How = Literal["auto", "srm", "ridge", "random"]
 SRM_ITERATIONS = 20
-
-
-@dataclass(frozen=True)
-class SharedRows:
-    """Responses to what all participants saw, in the same order for all.
-
-    Parameters
-    ----------
-    responses : tuple of ndarray, each of shape (n_shared, n_voxels_n)
-    matched_by : {"stimulus", "occurrence"}
-        Means over the trials of a stimulus, or the k-th trial of a stimulus with everybody's k-th.
-    """
-
-    responses: tuple[FloatArray, ...]
-    matched_by: Literal["stimulus", "occurrence"]
-
-
-def shared_rows(data: TrialData, *, minimum: int) -> SharedRows | None:
-    """Match trials across participants, by stimulus or else by the occurrence of a stimulus.
-
-    Repeats are averaged where at least ``minimum`` stimuli are shared by all. With fewer (a block design has one
-    for each condition) the k-th trials of a stimulus are matched in the order of each participant's trials, as
-    long as everyone has a k-th.
-
-    Returns
-    -------
-    SharedRows or None
-        None where fewer than two rows match.
-    """
-    stimuli = [_occurrences(data, p) for p in range(len(data.participants))]
-    common = sorted(set.intersection(*(set(found) for found in stimuli)))
-    if len(common) >= max(2, minimum):
-        rows = [[found[name] for name in common] for found in stimuli]
-        return SharedRows(_means(data, rows), "stimulus")
-    pairs = [(name, k) for name in common for k in range(min(len(found[name]) for found in stimuli))]
-    if len(pairs) < 2:
-        return None
-    rows = [[found[name][k : k + 1] for name, k in pairs] for found in stimuli]
-    return SharedRows(_means(data, rows), "occurrence")
-
-
-def _occurrences(data: TrialData, p: int) -> dict[str, IntArray]:
-    """Rows of one participant's table for each stimulus, in order."""
-    mine = np.flatnonzero(data.participant == p)
-    names = np.array([data.stimulus_id[i] for i in mine], dtype=object)
-    return {str(name): data.row[mine[names == name]] for name in set(names) if name}
-
-
-def _means(data: TrialData, rows: Sequence[Sequence[IntArray]]) -> tuple[FloatArray, ...]:
-    """Mean response over each set of rows, for each participant."""
-    means = []
-    for table, sets in zip(data.responses, rows, strict=True):
-        values = table.read(np.concatenate(sets)).astype(np.float64)
-        sizes = np.array([len(one) for one in sets])
-        means.append(np.add.reduceat(values, np.cumsum(sizes) - sizes) / sizes[:, None])
-    return tuple(means)
 
 
 def shared_response_model(
@@ -160,7 +105,7 @@ def align(data: TrialData, *, how: How, n_shared: int, alphas: tuple[float, ...]
     elif how == "random":
         maps, source = [np.zeros((table.n_voxels, 0)) for table in data.responses], "random"
     else:
-        maps, source = ridge_maps(data, n_shared=n_shared, alphas=alphas), "ridge to labels and CLIP targets"
+        maps, source = ridge_maps(data, n_shared=n_shared, alphas=alphas), f"ridge to {name_of_targets(data)}"
     return Alignment(_unit_variance(data, _filled(maps, n_shared=n_shared, seed=seed)), source)
 
 
@@ -181,11 +126,21 @@ def semantic_targets(data: TrialData) -> FloatArray:
         NaN where unknown.
     """
     blocks = [np.asarray(data.labels, dtype=np.float64)]
-    if data.targets is not None and data.targets.high is not None and (data.stimulus >= 0).any():
+    if _has_high_level(data):
+        assert data.targets is not None
         high = np.asarray(data.targets.high, dtype=np.float64)[np.maximum(data.stimulus, 0)]
         unknown = (data.stimulus < 0) | ~np.any(high, axis=1)
         blocks.append(np.where(unknown[:, None], np.nan, high))
     return np.concatenate([_unit_block(block) for block in blocks if not np.isnan(block).all()], axis=1)
+
+
+def name_of_targets(data: TrialData) -> str:
+    """Name what ``semantic_targets`` are made of."""
+    return "labels and CLIP targets" if _has_high_level(data) else "labels"
+
+
+def _has_high_level(data: TrialData) -> bool:
+    return data.targets is not None and data.targets.high is not None and bool((data.stimulus >= 0).any())
 
 
 def _unit_block(block: FloatArray) -> FloatArray:

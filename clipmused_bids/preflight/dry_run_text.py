@@ -13,6 +13,7 @@ from clipmused_bids import __version__
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.splits import count_sets
+from clipmused_bids.preflight.decoder_size import DecoderSize
 from clipmused_bids.preflight.durations import seconds
 from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
 from clipmused_bids.preflight.findings import Findings
@@ -155,7 +156,7 @@ def _some(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def _guidance(plan: Plan, catalogue: Catalogue, rows: Sequence[int]) -> list[str]:
-    if not any(one.info.deep for one in asked_for(plan.config)) or "train" not in plan.config.actions:
+    if not any(one.info.guided for one in asked_for(plan.config)) or "train" not in plan.config.actions:
         return []
     kind = plan.hyperparameters.targets.high
     pictures = any(catalogue.stimuli.picture[k] is not None for k in rows)
@@ -217,14 +218,24 @@ def _decoder(found: Findings, plan: Plan) -> list[str]:
     added = [one.name for one in contenders(config) if not one.asked]
     if added:
         lines.append(f"baselines of the evaluation: {', '.join(added)}")
-    if found.work is not None and found.work.decoder is not None:
-        size = found.work.decoder
-        lines.append(
-            f"patches {size.patches}: {size.n_patches}; parameters: {size.shared:,} shared, {size.own:,} of people"
-        )
+    if found.work is not None:
+        lines += [
+            f"{_named(name, config.method)}patches {size.patches}: {size.n_patches}; parameters: {_parameters(size)}"
+            for name, size in found.work.decoders.items()
+        ]
     if found.clip is not None:
         lines.append(f"CLIP {plan.hyperparameters.targets.clip_model}: {found.clip.where}")
     return section("Decoder", *lines)
+
+
+def _named(method: str, asked: str) -> str:
+    return "" if method == asked else f"{method}: "
+
+
+def _parameters(size: DecoderSize) -> str:
+    if size.n_decoders > 1:
+        return f"up to {size.n_parameters:,} in each of {size.n_decoders} decoders"
+    return f"{size.shared:,} shared, {size.own:,} of people"
 
 
 def _needs(found: Findings, work: Work) -> list[str]:

@@ -63,7 +63,23 @@ def announce_unused(plan: Plan) -> None:
         given = ["--targets"] if plan.config.inputs.targets is not None else []
         given += [f"targets.{name}" for name in plan.config.overrides.get("targets", {})]
         if given:
-            _say_unused(given, f"{plan.config.method} reads no features of stimuli")
+            _say_unused(given, f"{_asked(plan)} reads no features of stimuli")
+    networks = [one.info.network for one in asked_for(plan.config) if one.info.network is not None]
+    if networks:
+        named = {
+            f"{table}.{name}"
+            for table in ("model", "training")
+            for name in plan.config.overrides.get(table, {})
+        }
+        given = [name for name in networks[0].unread if name in named]
+        given = [name for name in given if all(name in one.unread for one in networks)]
+        if given:
+            _say_unused(given, f"{_asked(plan)} has no such setting")
+
+
+def _asked(plan: Plan) -> str:
+    names = [one.name for one in asked_for(plan.config)]
+    return names[0] if len(names) == 1 else f"none of {', '.join(names)}"
 
 
 def _say_unused(options: Sequence[str], why: str) -> None:

@@ -135,8 +135,8 @@ def require_images(plan: Plan) -> None:
         require_content(expand_pattern(str(mask), participant=participant, session=session, flag="--mask"))
     if not {"prepare", "train"} & actions:
         return  # a stored decoder holds its regions, and stored responses their grid
-    deep = any(one.info.deep for one in asked_for(plan.config))
-    if plan.config.inputs.atlas is not None or ("train" in actions and deep):
+    regions = any(one.info.reads_regions for one in asked_for(plan.config))
+    if plan.config.inputs.atlas is not None or ("train" in actions and regions):
         choose_atlas(plan)
     reference_grid(plan)
     require_one_grid(plan)

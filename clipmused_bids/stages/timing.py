@@ -46,7 +46,7 @@ class Stopwatch:
         return self.seconds.get((label, step), math.nan)
 
     def store(self, tree: OutputTree, *, model_label: str) -> None:
-        """Write what is known of the main decoder and the others; of decoders that were reused what was measured first."""
+        """Write what is known of the main decoder and the others; of what was reused, what was measured first."""
         path = tree.group_table(model_label=model_label, kind="timing")
         for label, fit, decode in _stored(path):
             if (label, "fit") in self.seconds:

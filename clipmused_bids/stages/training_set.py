@@ -156,7 +156,7 @@ def training_set(
         responses=record.watched(data.responses, step="tuning", purpose="tuning"),
     )
     images: tuple[str, ...] = ()
-    if METHODS[method].deep:
+    if METHODS[method].reads_regions:
         atlas = choose_atlas(plan)
         regions = voxel_spaces(train, atlas)
         images = tuple(sorted({path.name for path in label_images(atlas, train)}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,13 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from clipmused_bids.decoder.losses import Term, label_loss
-from clipmused_bids.decoder.model import DecoderOutput
-from clipmused_bids.records import FloatArray
+from clipmused_bids.decoder.network import DecoderOutput
+from clipmused_bids.records import FloatArray, IntArray
 from clipmused_bids.training.batches import TrialReader
 
 DECODE_BATCH = 256
+
+Watch = Callable[[IntArray, DecoderOutput], None]
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,26 @@ def macro_average_precision(labels: FloatArray, scores: FloatArray) -> float:
 
 
 @torch.no_grad()
-def decode_logits(model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH) -> FloatArray:
-    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64."""
+def decode_logits(
+    model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH, watch: Watch | None = None
+) -> FloatArray:
+    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64.
+
+    ``watch`` is called with the places and the output of each batch.
+    """
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
     for index, batch in reader.in_order(batch_size=batch_size):
-        logits[index] = model(batch.responses, batch.participants).logits.double().cpu().numpy()
+        output = model(batch.responses, batch.participants)
+        logits[index] = output.logits.double().cpu().numpy()
+        if watch is not None:
+            watch(index, output)
     model.train(was_training)
     return logits
 
 
-def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
+def validate(model: nn.Module, reader: TrialReader, *, watch: Watch | None = None) -> ValidationScore:
     """Score the validation trials.
 
     The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
@@ -71,7 +81,7 @@ def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
     labels = reader.data.labels
     if reader.data.n_trials == 0 or np.isnan(labels).all():
         return ValidationScore(float("nan"), float("nan"))
-    logits = decode_logits(model, reader)
+    logits = decode_logits(model, reader, watch=watch)
     if not np.isfinite(logits).all():
         return ValidationScore(float("nan"), float("inf"))
     loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels))
@@ -93,11 +103,12 @@ def gradient_norms(
 
 
 def token_norms(output: DecoderOutput) -> dict[str, float]:
-    """Mean norm of z_llv and z_hlv over a batch."""
-    return {
-        "norm_low": float(output.low.detach().float().norm(dim=1).mean()),
-        "norm_high": float(output.high.detach().float().norm(dim=1).mean()),
-    }
+    """Mean norm of z_llv and z_hlv over a batch; of a single token twice, NaN without tokens."""
+    return {"norm_low": _mean_norm(output.guided("low")), "norm_high": _mean_norm(output.guided("high"))}
+
+
+def _mean_norm(token_BD: Tensor | None) -> float:
+    return float("nan") if token_BD is None else float(token_BD.detach().float().norm(dim=1).mean())
 
 
 def similarity_fit(token_BD: Tensor, similarity_BB: Tensor, *, stimulus_B: Tensor) -> dict[str, float]:

@@ -17,7 +17,17 @@ from clipmused_bids.methods.registry import METHODS, create, restore
 from clipmused_bids.records import Grid, ResponseTable, TrialData
 
 QUICK = Hyperparameters(
-    model=ModelOptions(width=16, depth=1, heads=2, head="linear", n_shared=6, n_patches=3, readout="ridge"),
+    model=ModelOptions(
+        width=16,
+        depth=1,
+        heads=2,
+        head="linear",
+        n_shared=6,
+        n_patches=3,
+        readout="ridge",
+        hidden_width=32,
+        hidden_layers=1,
+    ),
     training=TrainingOptions(max_epochs=6, perp_scale="batch+width", mixup=0.5),
 )
 pytestmark = [
@@ -79,6 +89,10 @@ def test_nan_responses_are_refused(
 
 def test_one_participant_is_enough(name: str, data: TrialData) -> None:
     one = data.of_participant("02")
+    if METHODS[name].least_participants > 1:
+        with pytest.raises(DataError, match=f"{name}: .* at least 2 participants; sub-02 is the only one"):
+            fitted(name, one)
+        return
     prediction = fitted(name, one).predict_proba(parts(one)[2])
     assert prediction.shape == (20, 4)
     assert np.isfinite(prediction).all()
