@@ -28,7 +28,7 @@ def comparison_text(
     lines += _differences([row for row in group if row.metric == main and row.baseline], main=main)
     lines += _costs(group, watch, main=main)
     notes = dict.fromkeys((row.method, row.note) for row in group if row.note)
-    lines += [f"{method}: {note}" for method, note in notes]
+    lines += [note if note.startswith(f"{method}:") else f"{method}: {note}" for method, note in notes]
     return "\n".join(lines)
 
 
