@@ -205,7 +205,7 @@ def settle_split(
         if not part.of_all_folds:
             _require_sets(part.split, evaluates="evaluate" in plan.config.actions)
             say_audit(audit_split(plan, catalogue, part.split), contents_read=contents_read, where=part.name)
-            if "evaluate" in plan.config.actions:
+            if "evaluate" in plan.config.actions and part.fold is None:
                 require_scorable(plan, catalogue, part.split)
         require_repeats(plan, part.split)
     return split
