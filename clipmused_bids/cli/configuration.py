@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+from clipmused_bids.cli.methods import named_variants
 from clipmused_bids.config import (
     Action,
     Config,
@@ -45,6 +46,7 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
     actions: tuple[Action, ...] = tuple(
         action for action in ("prepare", "train", "decode", "evaluate") if arguments[action]
     )
+    methods = named_variants(arguments["method"])
     return Config(
         bids_dir=arguments["bids_dir"],
         output_dir=arguments["output_dir"],
@@ -52,11 +54,14 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         actions=actions,
         selection=_selection(arguments),
         inputs=_inputs(arguments),
-        method=arguments["method"],
+        method=methods[0].method,
+        variant=methods[0].name,
+        compared=tuple(variant.name for variant in methods[1:]),
         preset=arguments["preset"],
         overrides=_overrides(arguments),
-        model_label=arguments["model_label"] or arguments["method"].replace("-", ""),
+        model_label=arguments["model_label"] or methods[0].label,
         split=arguments["split"],
+        cv=arguments["cv"],
         device=arguments["device"],
         random_seed=arguments["random_seed"],
         work_dir=arguments["work_dir"],

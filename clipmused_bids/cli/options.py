@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from clipmused_bids.cli.methods import METHOD_HELP
 from clipmused_bids.config import PRESETS
 
 Decorator = Callable[[Any], Any]
@@ -161,13 +162,7 @@ RESPONSES: tuple[Decorator, ...] = (
     click.option("--write-betas", is_flag=True, help="Export the responses as NIfTI images too."),
 )
 MODEL: tuple[Decorator, ...] = (
-    click.option(
-        "--method",
-        type=click.Choice(["clip-mused", "ridge", "ridge-pooled", "logistic", "srm", "prevalence"]),
-        default="clip-mused",
-        show_default=True,
-        help="The decoder.",
-    ),
+    several("--method", metavar="NAME|all|ablations", help=METHOD_HELP),
     click.option(
         "--preset", type=click.Choice(PRESETS), help="Hyper-parameters; default: by the number of trials."
     ),
@@ -186,8 +181,13 @@ MODEL: tuple[Decorator, ...] = (
         "--split",
         default="auto",
         show_default=True,
-        metavar="{auto|runs:N|column:NAME|FILE}",
+        metavar="{auto|runs:N|column:NAME|participants:LABEL|FILE}",
         help="What is held out.",
+    ),
+    click.option(
+        "--cv",
+        metavar="{runs|runs:K|stimuli:K}",
+        help="Cross-validation instead of one split: leave one run out in turn, K folds of runs, or K of stimuli.",
     ),
     click.option(
         "--min-label-frequency", type=float, help="Leave out labels rarer than this in the training data."

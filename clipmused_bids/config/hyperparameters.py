@@ -257,6 +257,26 @@ class LinearOptions:
 
 
 @dataclass(frozen=True)
+class EvaluationOptions:
+    """How decoders are scored; nothing of it changes a decoder.
+
+    Parameters
+    ----------
+    permutations : int
+        Of the permutation test of each method's predictions by the main metric; 0: none.
+    calibrate : bool
+        Whether the probabilities of all methods are calibrated (Platt) on validation trials before they are scored;
+        needs ``fit_on = "train"``.
+    """
+
+    permutations: int = 1000
+    calibrate: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.permutations >= 0, "evaluation.permutations must not be negative")
+
+
+@dataclass(frozen=True)
 class Hyperparameters:
     """Everything a preset or ``--config-file`` may set.
 
@@ -274,6 +294,7 @@ class Hyperparameters:
     model: ModelOptions = field(default_factory=ModelOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     linear: LinearOptions = field(default_factory=LinearOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     min_label_frequency: float = 0.0
     fit_on: Literal["train", "train+validation"] = "train"
 

@@ -26,6 +26,12 @@ class Config:
 
     Parameters
     ----------
+    method : str
+        The decoder under ``model_label``; a name of the registry.
+    variant : str or None
+        The named variant of it that was asked for (``clip-mused:paper``); None: the method itself.
+    compared : tuple of str
+        Further methods and variants, stored beside it as ``<model_label>+<label of the variant>``.
     preset : str or None
         None: chosen by the number of trials when training starts.
     overrides : mapping
@@ -43,6 +49,8 @@ class Config:
         Whether leaks are warnings, named in every output, and not errors.
     dry_run, check : bool
         Say what would be done; look whether everything that is needed is there.
+    cv : str or None
+        Cross-validation: ``runs``, ``runs:K`` or ``stimuli:K``.
     offline : bool
         Whether missing templates and CLIP weights may not be fetched.
     trained_mask : str or None
@@ -56,10 +64,13 @@ class Config:
     selection: Selection = field(default_factory=Selection)
     inputs: InputOptions = field(default_factory=InputOptions)
     method: str = "clip-mused"
+    variant: str | None = None
+    compared: tuple[str, ...] = ()
     preset: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     model_label: str = "clipmused"
     split: str = "auto"
+    cv: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     random_seed: int = 0
     work_dir: Path | None = None
@@ -79,6 +90,11 @@ class Config:
             raise UsageError(
                 f"--model-label {self.model_label}: BIDS labels hold letters, digits and + only.",
                 hint=f"--model-label {cleaned}" if cleaned else "--model-label clipmused",
+            )
+        if self.cv is not None and self.split != "auto":
+            raise UsageError(
+                f"--cv {self.cv} --split {self.split}: folds hold every trial out once; both name what is held out.",
+                hint="give one of the two",
             )
         if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(f"--preset {self.preset}: unknown preset.", hint=f"one of {', '.join(PRESETS)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,13 @@ class Assignment:
     ----------
     set_name : tuple of str, length n
     notes : tuple of str
+    fold : tuple of (int or None), length n
+        Fold that holds each trial out; None without a cross-validation.
     """
 
     set_name: tuple[SetName, ...]
     notes: tuple[str, ...]
+    fold: tuple[int | None, ...]
 
 
 def assign(split: Split, run_key: Sequence[str], stimulus_id: Sequence[str]) -> Assignment:
@@ -43,10 +46,12 @@ def assign(split: Split, run_key: Sequence[str], stimulus_id: Sequence[str]) -> 
     DataError
         If the split does not name a trial; lists them.
     """
-    table = dict(zip(zip(split.run_key, split.stimulus_id, strict=True), split.set_name, strict=True))
+    folds = split.fold or (None,) * len(split.run_key)
+    rows = zip(split.set_name, folds, strict=True)
+    table = dict(zip(zip(split.run_key, split.stimulus_id, strict=True), rows, strict=True))
     used: set[tuple[str, str]] = set()
     seen: Counter[tuple[str, str]] = Counter()
-    sets: list[SetName] = []
+    found: list[tuple[SetName, int | None]] = []
     missing: Counter[tuple[str, str]] = Counter()
     for pair in zip(run_key, stimulus_id, strict=True):
         seen[pair] += 1
@@ -54,14 +59,18 @@ def assign(split: Split, run_key: Sequence[str], stimulus_id: Sequence[str]) -> 
         used.add(row)
         if row not in table and pair[1]:
             missing[pair] += 1
-        sets.append(table.get(row, "new"))
+        found.append(table.get(row, ("new", None)))
     if missing:
         listed = _first([f"{run} {name} ({count}x)" for (run, name), count in missing.items()])
         raise DataError(
-            f"the split names no set for {missing.total()} of {len(sets)} trials: {listed}.",
+            f"the split names no set for {missing.total()} of {len(found)} trials: {listed}.",
             hint="it was made from other events; name another with --split FILE, or remove split.tsv and train again",
         )
-    return Assignment(tuple(sets), tuple(_absent(table, used, run_key)))
+    return Assignment(
+        set_name=tuple(name for name, _ in found),
+        notes=tuple(_absent(table, used, run_key)),
+        fold=tuple(fold for _, fold in found),
+    )
 
 
 def split_rows(design: SplitDesign, sets: IntArray) -> tuple[IntArray, tuple[str, ...]]:
@@ -71,7 +80,7 @@ def split_rows(design: SplitDesign, sets: IntArray) -> tuple[IntArray, tuple[str
     ----------
     design : SplitDesign
     sets : ndarray of int, shape (n,)
-        Set of each trial, an index into `SET_NAMES`.
+        Set or fold of each trial, by number.
 
     Returns
     -------
@@ -89,7 +98,7 @@ def split_rows(design: SplitDesign, sets: IntArray) -> tuple[IntArray, tuple[str
     run = codes(design.run_key)
     name = codes(design.stimulus_id)
     pair = np.unique(run * (int(name.max()) + 1) + name, return_inverse=True)[1]
-    lowest = np.full(int(pair.max()) + 1, len(SET_NAMES))
+    lowest = np.full(int(pair.max()) + 1, int(sets.max()))
     highest = np.zeros(int(pair.max()) + 1, dtype=np.int64)
     np.minimum.at(lowest, pair, sets)
     np.maximum.at(highest, pair, sets)
@@ -119,7 +128,7 @@ def _presentation(stimulus_id: str, number: int) -> str:
 
 
 def _absent(
-    table: dict[tuple[str, str], SetName], used: set[tuple[str, str]], run_key: Sequence[str]
+    table: Mapping[tuple[str, str], object], used: set[tuple[str, str]], run_key: Sequence[str]
 ) -> Iterator[str]:
     runs = set(run_key)
     people = {key.split("_")[0] for key in runs}

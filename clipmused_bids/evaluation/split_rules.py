@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from clipmused_bids.errors import SelectionError, UsageError
+from clipmused_bids.errors import DataError, SelectionError, UsageError
 from clipmused_bids.evaluation.hold_out import (
     Proposal,
     each_group,
@@ -162,6 +162,47 @@ def by_named_runs(design: SplitDesign, text: str) -> Proposal:
     without = sorted(set(design.participant) - with_run)
     reason = f"--split runs:{text}" + (f" (not in {', '.join(without)})" if without else "")
     return whole_groups(design, groups, test=wanted, rule="runs", reason=reason)
+
+
+def by_participants(design: SplitDesign, text: str) -> Proposal:
+    """Propose the participants a user names: ``05``, ``05,06``; ``05+stimuli`` with stimuli nobody else is trained on.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such participant, or nobody else.
+    DataError
+        If others are trained on nothing but the stimuli of these.
+    """
+    names, plus, guard = text.partition("+")
+    wanted = {name.removeprefix("sub-") for name in names.split(",")}
+    people = sorted(set(design.participant))
+    missing = sorted(wanted - set(people))
+    if missing or wanted == set(people) or (plus and guard != "stimuli"):
+        what = f"no participant {', '.join(missing)}" if missing else "nobody else is left to train on"
+        raise SelectionError(
+            f"--split participants:{text}: {'unknown guard' if plus and guard != 'stimuli' else what}; "
+            f"participants are {', '.join(people)}.",
+            hint=f"--split participants:{people[-1]} or --split participants:{people[-1]}+stimuli",
+        )
+    test = np.isin(np.array(design.participant), sorted(wanted))
+    seen = np.isin(design.stimulus, design.stimulus[test]) & ~test
+    if guard and seen[~test].all():
+        raise DataError(
+            f"--split participants:{text}: the others saw no other stimuli, so none is unseen.",
+            hint=f"--split participants:{names} tests an unseen participant on seen stimuli",
+        )
+    groups = run_groups(design)
+    by_stimulus = not (design.continuous or design.blocked) and (guard != "" or not seen.any())
+    return Proposal(
+        rule="participants",
+        reason=f"--split participants:{text}",
+        test=test,
+        left_out=seen if guard else np.zeros(design.n_trials, dtype=bool),
+        unit="stimulus" if by_stimulus else "group",
+        groups=groups,
+        next_groups=tuple(reversed(groups.eligible)),
+    )
 
 
 def stimulus_labels(design: SplitDesign) -> BoolArray:

@@ -12,7 +12,7 @@ from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.evaluation.assignment import SET_NAMES, Assignment, assign, count_sets, split_rows
 from clipmused_bids.evaluation.hold_out import Proposal
 from clipmused_bids.evaluation.split_design import SplitDesign
-from clipmused_bids.evaluation.split_rules import RULES, Outcome, by_column, by_named_runs
+from clipmused_bids.evaluation.split_rules import RULES, Outcome, by_column, by_named_runs, by_participants
 from clipmused_bids.evaluation.validation import complete
 from clipmused_bids.records import BoolArray, IntArray, Split
 
@@ -38,7 +38,8 @@ def make_split(design: SplitDesign, *, rule: str = "auto", seed: int) -> Split:
     design : SplitDesign
         All participants. Trials without stimulus get no row.
     rule : str
-        ``auto``, ``runs:8``, ``runs:8,9``, or ``column:NAME`` (the column's values are ``design.column``).
+        ``auto``, ``runs:8``, ``runs:8,9``, ``column:NAME`` (the column's values are ``design.column``),
+        ``participants:05``, ``participants:05,06`` or ``participants:05+stimuli``.
         Under a rule named by the user labels may lose all training trials.
     seed : int
         Decides ties of the stratification.
@@ -104,13 +105,16 @@ def _outcomes(design: SplitDesign, rule: str, rng: np.random.Generator) -> Itera
                 yield f"rule {number}", outcome
     elif rule.startswith("runs:"):
         yield rule, by_named_runs(design, rule.removeprefix("runs:"))
+    elif rule.startswith("participants:"):
+        yield rule, by_participants(design, rule.removeprefix("participants:"))
     elif rule.startswith("column:"):
         for outcome in by_column(design, rng):
             named = isinstance(outcome, Proposal)
             yield rule, replace(outcome, reason=f"--split {rule}") if named else outcome  # type: ignore[type-var]
     else:
         raise UsageError(
-            f"--split {rule}: unknown rule.", hint="one of auto, runs:8, runs:8,9, column:NAME, or a file"
+            f"--split {rule}: unknown rule.",
+            hint="auto, runs:8, runs:8,9, column:NAME, participants:05, or a file",
         )
 
 

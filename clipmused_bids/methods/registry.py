@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from clipmused_bids.config import Hyperparameters
 from clipmused_bids.errors import UsageError
 from clipmused_bids.methods import network_kinds
 from clipmused_bids.methods.network_kinds import NetworkKind
 
 if TYPE_CHECKING:
+    # --help lists the methods, and must not wait for numpy.
+    from numpy.typing import NDArray
+
     from clipmused_bids.methods.base import Method
     from clipmused_bids.methods.logistic import Logistic
     from clipmused_bids.methods.prevalence import Prevalence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from itertools import product
 
 from clipmused_bids.config import Config
 from clipmused_bids.dataset.files.contents import read_json
@@ -11,6 +12,7 @@ from clipmused_bids.dataset.outputs.description import refuse_foreign
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import config_path, stored_participants
 from clipmused_bids.errors import ClipMusedError, ExitCode
+from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.decoder_size import DecoderSize, decoder_size
 from clipmused_bids.preflight.dry_run_text import report
@@ -21,6 +23,7 @@ from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import sentences_of
+from clipmused_bids.stages.contenders import asked_for, plan_of
 from clipmused_bids.stages.decode import config_of_decoder, decoder_of
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.invocation import (
@@ -116,7 +119,7 @@ def _catalogue_and_split(
         names = catalogue.stimuli.label_names if catalogue is not None else names
         split = settle_split(plan, catalogue, tree, contents_read=False)
         if catalogue is not None and split is not None and "train" in plan.config.actions:
-            names = training_labels(plan, catalogue, split)
+            names = training_labels(plan, catalogue, parts_of(split)[-1].described)
     for participant in plan.participants:
         with problems.collected(participant):
             require_images(replace(plan, participants=(participant,)))
@@ -173,23 +176,29 @@ def _stored_decoder(found: Findings, plan: Plan, tree: OutputTree) -> bool | Non
     """Whether the decoders that would be trained are there; the CLIP weights' hash is not compared."""
     if found.split is None or "train" not in plan.config.actions:
         return None
-    method = plan.config.method
-    decoders = decoders_of(plan, method=method)
     there = []
-    with found.problems.collected():
-        for members, participant in decoders:
-            request = decoder_request(plan, found.split, members=members, method=method, maker=None)
-            request.pop("clip")
-            there.append(
-                stored_decoder_serves(
-                    tree,
-                    participant=participant,
-                    model_label=plan.config.model_label,
-                    request=request,
-                    overwrite=plan.config.overwrite,
-                )
+    for one in asked_for(plan.config):
+        with found.problems.collected():
+            there.append(_is_stored(plan_of(plan, one), found.split, tree))
+    return len(there) == len(asked_for(plan.config)) and all(there)
+
+
+def _is_stored(plan: Plan, split: Split, tree: OutputTree) -> bool:
+    """Whether every decoder of one method is there, in each part of the split."""
+    method, label = plan.config.method, plan.config.model_label
+    there = []
+    for part, (members, participant) in product(parts_of(split), decoders_of(plan, method=method)):
+        request = decoder_request(plan, split, members=members, method=method, maker=None, part=part)
+        request.pop("clip")
+        there.append(
+            stored_decoder_serves(
+                tree.model_folder(label, fold=part.fold),
+                participant=participant,
+                request=request,
+                overwrite=plan.config.overwrite,
             )
-    return len(there) == len(decoders) and all(there)
+        )
+    return all(there)
 
 
 def _work(found: Findings, plan: Plan) -> Work | None:
@@ -210,12 +219,14 @@ def _work(found: Findings, plan: Plan) -> Work | None:
         n_training=_n_training(plan, found.split) if trains else None,
         clip=None if found.clip is None else found.clip.shape,
         decoders=_decoders(found, plan) if trains else {},
+        n_parts=len(parts_of(found.split)) if found.split is not None else 1,
     )
 
 
 def _n_training(plan: Plan, split: Split | None) -> int:
     fitted = {"train", "val"} if plan.hyperparameters.fit_on == "train+validation" else {"train"}
-    sets = sets_of_runs(split, plan.runs, plan.trials)
+    # Folds are of about one size; the decoder of all folds has the most.
+    sets = sets_of_runs(trials_of_decoder(split), plan.runs, plan.trials)
     return sum(name in fitted for names in sets.values() for name in names)
 
 

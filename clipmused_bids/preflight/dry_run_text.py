@@ -11,20 +11,22 @@ import numpy as np
 
 from clipmused_bids import __version__
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.splits import count_sets
-from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.decoder_size import DecoderSize
 from clipmused_bids.preflight.durations import seconds
 from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
 from clipmused_bids.preflight.findings import Findings
 from clipmused_bids.preflight.run_sizes import ParticipantSize
+from clipmused_bids.records import Split
 from clipmused_bids.responses.estimate import choose_kind
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.contenders import asked_for, contenders
 from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.invocation import stimuli_of
 from clipmused_bids.stages.places import nearest_folder
 from clipmused_bids.stages.plan import SMALL_PRESET_TRIALS, Plan
-from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.splitting import folds_of_runs, sets_of_runs
 from clipmused_bids.stages.terminal import WIDTH, aligned, item, section, size_text, time_text
 from clipmused_bids.stages.training_set import standardization_unit
 
@@ -154,7 +156,7 @@ def _some(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def _guidance(plan: Plan, catalogue: Catalogue, rows: Sequence[int]) -> list[str]:
-    if not METHODS[plan.config.method].guided or "train" not in plan.config.actions:
+    if not any(one.info.guided for one in asked_for(plan.config)) or "train" not in plan.config.actions:
         return []
     kind = plan.hyperparameters.targets.high
     pictures = any(catalogue.stimuli.picture[k] is not None for k in rows)
@@ -174,6 +176,9 @@ def _split(found: Findings, plan: Plan) -> list[str]:
         return section("Split", "cannot be made; see the problems below" if trains else "none is needed")
     reasons = Counter(why for why, name in zip(split.reason, split.set_name, strict=True) if name == "test")
     sets = sets_of_runs(split, plan.runs, plan.trials)
+    folds = fold_numbers(split)
+    if folds:
+        return section("Split", *_folds(plan, split, folds))
     counts = count_sets(name for names in sets.values() for name in names)
     lines = [
         f"rule {split.rule}; regime: {split.regime}",
@@ -187,6 +192,16 @@ def _split(found: Findings, plan: Plan) -> list[str]:
     return section("Split", *lines)
 
 
+def _folds(plan: Plan, split: Split, folds: Sequence[int]) -> list[str]:
+    found = folds_of_runs(split, plan.runs, plan.trials)
+    counts = Counter(fold for of_run in found.values() for fold in of_run)
+    return [
+        f"rule {split.rule}; regime: {split.regime}",
+        f"{len(folds)} folds of {', '.join(str(counts[fold]) for fold in folds)} trials; {counts[None]} in none",
+        "each fold is held out once and validates once; at last a decoder is fitted to all of them",
+    ]
+
+
 def _decoder(found: Findings, plan: Plan) -> list[str]:
     config = plan.config
     if not {"train", "decode", "evaluate"} & set(config.actions):
@@ -194,9 +209,15 @@ def _decoder(found: Findings, plan: Plan) -> list[str]:
     n_trials = sum(plan.trials[run.key].n_trials for run in plan.event_runs)
     side = "fewer than" if n_trials < SMALL_PRESET_TRIALS else "at least"
     why = "as asked for" if config.preset else f"{n_trials} trials, {side} {SMALL_PRESET_TRIALS}"
-    preset = f", preset {plan.preset} ({why})" if METHODS[config.method].deep else ""
+    asked = asked_for(config)
+    preset = f", preset {plan.preset} ({why})" if any(one.info.deep for one in asked) else ""
     state = {None: "", True: "; is stored already and would be reused", False: "; is not stored yet"}
-    lines = [f"{config.method}{preset}, model label {config.model_label}{state[found.stored_decoder]}"]
+    lines = [f"{asked[0].name}{preset}, model label {config.model_label}{state[found.stored_decoder]}"]
+    if len(asked) > 1:
+        lines.append(f"compared with: {', '.join(one.name for one in asked[1:])}")
+    added = [one.name for one in contenders(config) if not one.asked]
+    if added:
+        lines.append(f"baselines of the evaluation: {', '.join(added)}")
     if found.work is not None:
         lines += [
             f"{_named(name, config.method)}patches {size.patches}: {size.n_patches}; parameters: {_parameters(size)}"

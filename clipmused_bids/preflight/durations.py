@@ -50,15 +50,21 @@ def _training_seconds(work: Work, *, cores: int) -> Estimate:
         for name in work.methods
         if name != "prevalence"
     )
-    linear = RIDGE_SECONDS * pairs * n_voxels
+    linear = RIDGE_SECONDS * pairs * n_voxels * work.n_parts
+    fits = f", {work.n_parts} times" if work.n_parts > 1 else ""
     if not work.decoders:
         return Estimate(
-            "training", linear, f"ridge regressions of {n_training:,} trials x {n_voxels:,} voxels"
+            "training", linear, f"ridge regressions of {n_training:,} trials x {n_voxels:,} voxels{fits}"
         )
     options = work.plan.hyperparameters.training
     steps = -(-n_training // options.batch_size) * options.max_epochs * options.n_seeds
     steps *= 2 if work.plan.hyperparameters.fit_on == "train+validation" else 1
-    each = [_step_seconds(work, size, n_voxels=n_voxels, cores=cores) for size in work.decoders.values()]
+    steps *= work.n_parts
+    each = [
+        _step_seconds(work, work.decoders[name], n_voxels=n_voxels, cores=cores)
+        for name in work.methods
+        if name in work.decoders
+    ]
     largest = max(work.decoders.values(), key=lambda size: size.step_flops)
     basis = (
         f"at most {steps * len(each):,} steps of up to {largest.step_flops / 1e9:.2g} GFLOP, {max(each):.2g} s each "

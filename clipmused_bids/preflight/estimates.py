@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.decoder_size import DecoderSize
 from clipmused_bids.preflight.run_sizes import ParticipantSize, shared_voxels
-from clipmused_bids.stages.evaluate import BASELINES
+from clipmused_bids.stages.contenders import contenders
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.terminal import size_text
 from clipmused_bids.stages.training_set import standardization_unit
@@ -62,6 +62,8 @@ class Work:
         None where no CLIP model is loaded or its sizes are unknown.
     decoders : mapping of str to DecoderSize
         By method; of those that are networks and are trained.
+    n_parts : int
+        Fits of each method: one, or one for each fold and one for all of them.
     """
 
     plan: Plan
@@ -73,6 +75,7 @@ class Work:
     n_training: int | None
     clip: ClipShape | None
     decoders: Mapping[str, DecoderSize] = field(default_factory=dict)
+    n_parts: int = 1
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -90,12 +93,10 @@ class Work:
 
 
 def methods_of(plan: Plan) -> tuple[str, ...]:
-    """Methods that are fitted or decode: the one asked for, and the baselines of an evaluation."""
-    config = plan.config
-    if not {"train", "decode", "evaluate"} & set(config.actions):
+    """Methods that are fitted or decode, an ablation under the name of its method: those asked for, and baselines."""
+    if not {"train", "decode", "evaluate"} & set(plan.config.actions):
         return ()
-    baselines = BASELINES if config.level == "group" and "evaluate" in config.actions else ()
-    return (config.method, *(name for name in baselines if name != config.method))
+    return tuple(one.variant.method for one in contenders(plan.config))
 
 
 def disk(work: Work) -> tuple[Estimate, ...]:
@@ -119,7 +120,8 @@ def disk(work: Work) -> tuple[Estimate, ...]:
     models = sum(_model_bytes(work, name) for name in work.methods if "train" in work.plan.config.actions)
     models += sum(_model_bytes(work, name) for name in work.methods[1:] if work.n_training is None)
     if models:
-        lines.append(Estimate("decoders", models, ", ".join(work.methods)))
+        folds = f"{work.n_parts} fits each: " if work.n_parts > 1 else ""
+        lines.append(Estimate("decoders", work.n_parts * models, folds + ", ".join(work.methods)))
     rows = sum(size.n_trials for size in work.sizes)
     runs = sum(len(size.runs) for size in work.sizes)
     text: float = REPORTS + ROW_OF_STIMULI * work.n_stimuli

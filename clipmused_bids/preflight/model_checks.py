@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from clipmused_bids.config import Config
 from clipmused_bids.dataset.atlases.template_flow import template_home
 from clipmused_bids.errors import ClipMusedError, ExitCode
-from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.check import Check, failed
+from clipmused_bids.stages.contenders import asked_for
 
 
 def model_checks(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:
@@ -20,7 +20,7 @@ def model_checks(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _clip(config: Config) -> Check:
-    if not METHODS[config.method].guided or config.inputs.targets is not None:
+    if not any(one.info.guided for one in asked_for(config)) or config.inputs.targets is not None:
         return Check("CLIP weights", "ok", "not needed")
     if config.actions and not {"prepare", "train"} & set(config.actions):
         return Check("CLIP weights", "ok", "not needed to decode or evaluate")

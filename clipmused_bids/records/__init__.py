@@ -2,11 +2,12 @@
 
 from clipmused_bids.records.arrays import BoolArray, FloatArray, IntArray, Series
 from clipmused_bids.records.responses import ResponseTable, RunResponses, TrialData, VoxelSpace
-from clipmused_bids.records.results import History, Score, SetName, Split
+from clipmused_bids.records.results import FEWEST_FOLDS, History, Score, SetName, Split
 from clipmused_bids.records.runs import RUN_ENTITIES, BetaRows, Grid, Run, Trials
 from clipmused_bids.records.stimuli import Picture, Stimuli, Targets
 
 __all__ = [
+    "FEWEST_FOLDS",
     "RUN_ENTITIES",
     "BetaRows",
     "BoolArray",

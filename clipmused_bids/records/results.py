@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+# Of a cross-validation: one fold tests, one validates, one trains.
+FEWEST_FOLDS = 3
 SetName = Literal["train", "val", "test", "new", "none"]
 
 
@@ -29,6 +31,8 @@ class Split:
     regime : str
         What a score of the test set speaks about: ``unseen trials of seen stimuli``, ``unseen stimuli``,
         ``unseen participant``, ``unseen participant and unseen stimuli``.
+    fold : tuple of (int or None)
+        Fold of a cross-validation that holds the row out, from 1; None for rows in no fold. Empty without one.
     """
 
     run_key: tuple[str, ...]
@@ -37,6 +41,7 @@ class Split:
     reason: tuple[str, ...]
     rule: str
     regime: str
+    fold: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)

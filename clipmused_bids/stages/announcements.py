@@ -10,8 +10,8 @@ from clipmused_bids.dataset.images.headers import read_series_header
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.runs.names import is_nifti
 from clipmused_bids.errors import ClipMusedError
-from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Run
+from clipmused_bids.stages.contenders import asked_for
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import OPTIONS_OF_KIND, responses_are_stored
 from clipmused_bids.stages.rates import response_seconds
@@ -59,21 +59,27 @@ def announce_unused(plan: Plan) -> None:
         )
     if plan.kind == "betas" and plan.config.inputs.confounds not in {"default", "none"}:
         _say_unused([f"--confounds {plan.config.inputs.confounds}"], "the responses are estimated already")
-    if not METHODS[plan.config.method].guided:
+    if not any(one.info.guided for one in asked_for(plan.config)):
         given = ["--targets"] if plan.config.inputs.targets is not None else []
         given += [f"targets.{name}" for name in plan.config.overrides.get("targets", {})]
         if given:
-            _say_unused(given, f"{plan.config.method} reads no features of stimuli")
-    network = METHODS[plan.config.method].network
-    if network is not None:
+            _say_unused(given, f"{_asked(plan)} reads no features of stimuli")
+    networks = [one.info.network for one in asked_for(plan.config) if one.info.network is not None]
+    if networks:
         named = {
             f"{table}.{name}"
             for table in ("model", "training")
             for name in plan.config.overrides.get(table, {})
         }
-        given = [name for name in network.unread if name in named]
+        given = [name for name in networks[0].unread if name in named]
+        given = [name for name in given if all(name in one.unread for one in networks)]
         if given:
-            _say_unused(given, f"{plan.config.method} has no such setting")
+            _say_unused(given, f"{_asked(plan)} has no such setting")
+
+
+def _asked(plan: Plan) -> str:
+    names = [one.name for one in asked_for(plan.config)]
+    return names[0] if len(names) == 1 else f"none of {', '.join(names)}"
 
 
 def _say_unused(options: Sequence[str], why: str) -> None:

@@ -21,7 +21,8 @@ from clipmused_bids.stages.label_choice import frequent_labels, stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.splitting import design_of, sets_of_runs
 
-if TYPE_CHECKING:  # it loads torch, which preparing responses does without
+if TYPE_CHECKING:
+    # Preparing alone needs no torch, which training does.
     from clipmused_bids.stages.training_set import TrainingSet
 
 logger = logging.getLogger(__name__)
@@ -82,13 +83,17 @@ def audit_split(
     return SplitAudit(found.leaks, (*found.warnings, *_strange_stimuli(plan, split), *more), near)
 
 
-def say_audit(found: SplitAudit, *, contents_read: bool = True) -> None:
-    """Log leaks that are allowed, and warnings; of contents nothing where they were not read."""
+def say_audit(found: SplitAudit, *, contents_read: bool = True, where: str = "") -> None:
+    """Log leaks that are allowed, and warnings; of contents nothing where they were not read.
+
+    ``where`` names the fold of a cross-validation; what its folds have in common is said of each.
+    """
+    place = f"Split, {where}" if where else "Split"
     for leak in found.leaks:
-        logger.warning("LEAKAGE, allowed by --allow-leakage: %s.", leak)
+        logger.warning("LEAKAGE%s, allowed by --allow-leakage: %s.", f" ({where})" if where else "", leak)
     for warning in found.warnings:
         if contents_read or "compared by name only" not in warning:
-            logger.warning("Split: %s.", warning)
+            logger.warning("%s: %s.", place, warning)
 
 
 def require_scorable(plan: Plan, catalogue: Catalogue, split: Split) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from clipmused_bids.dataset.stimuli.finding import Resolved
 from clipmused_bids.errors import DataError
-from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.stages.contenders import asked_for
 from clipmused_bids.stages.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -92,9 +92,8 @@ def _pictures(resolved: Resolved) -> list[tuple[str, str]]:
 
 
 def _of_pictures_only(plan: Plan) -> bool:
-    makes_targets = (
-        bool({"prepare", "train"} & set(plan.config.actions)) and METHODS[plan.config.method].guided
-    )
+    guided = any(one.info.guided for one in asked_for(plan.config))
+    makes_targets = bool({"prepare", "train"} & set(plan.config.actions)) and guided
     return (
         makes_targets and plan.config.inputs.targets is None and plan.hyperparameters.targets.high == "image"
     )

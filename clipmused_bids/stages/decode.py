@@ -26,25 +26,33 @@ from clipmused_bids.dataset.outputs.weights import (
 )
 from clipmused_bids.dataset.stimuli.target_files import open_target_file
 from clipmused_bids.errors import MissingInputError
-from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Run, Split, TrialData
-from clipmused_bids.report.leak_notes import leakage_fields
+from clipmused_bids.evaluation.cross_validation import fold_numbers
+from clipmused_bids.records import FloatArray, IntArray, Run, Split
+from clipmused_bids.report.leak_notes import leakage_fields, merged_fields
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
     open_responses,
 )
+from clipmused_bids.stages.contenders import asked_hyperparameters
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
+from clipmused_bids.stages.predicting import held_out, predict, predict_averaged
 from clipmused_bids.stages.prepare import mask_hash
-from clipmused_bids.stages.splitting import sets_of_runs, split_hash
+from clipmused_bids.stages.splitting import folds_of_runs, sets_of_runs, split_hash
 from clipmused_bids.stages.standardized import (
-    Standardization,
-    fit_standardization,
-    response_table,
     unit_name,
 )
-from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 from clipmused_bids.stages.target_source import source_identity
+
+__all__ = [
+    "config_of_decoder",
+    "decode_participants",
+    "decoder_of",
+    "left_out_by",
+    "predict",
+    "predict_averaged",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -53,28 +61,44 @@ logger = logging.getLogger(__name__)
 _EVENTS_INPUTS = ("trial_types", "stimulus_column", "merge_blocks")
 
 
-def decoder_of(tree: OutputTree, participant: str, *, model_label: str) -> StoredModel:
-    """Load the group decoder if it knows the participant, else the participant's own.
+def decoder_of(
+    tree: OutputTree, participant: str, *, model_label: str, fold: int | None = None
+) -> StoredModel:
+    """Load the group decoder if it knows the participant, else the participant's own, else one that decodes anyone.
+
+    Parameters
+    ----------
+    fold : int, optional
+        Fold of a cross-validation whose decoder is wanted.
 
     Raises
     ------
     MissingInputError
         If there is neither; names the participants that have one.
     """
-    folder = tree.model_folder(model_label)
+    folder = tree.model_folder(model_label, fold=fold)
     known: list[str] = list(stored_participants(folder))
-    if model_path(folder, participant=None).exists():
+    group = model_path(folder, participant=None)
+    if group.exists():
         model = load_model(folder, participant=None)
         if participant in model.config["participants"]:
             return model
         known += model.config["participants"]
     if participant in stored_participants(folder):
         return load_model(folder, participant=participant)
+    if group.exists() and _decodes_anyone(model):
+        return model
     listed = f"it knows {', '.join(f'sub-{p}' for p in sorted(set(known)))}" if known else "there is none"
     raise MissingInputError(
         f"sub-{participant}: no decoder {model_label} for this participant; {listed}.",
         hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
     )
+
+
+def _decodes_anyone(model: StoredModel) -> bool:
+    """Whether people who were not in the training data may be decoded: a common space, and nothing of one's own."""
+    signature: Mapping[str, Any] = model.config["decoder"].get("signature", {})
+    return bool(model.config["common_space"] and signature.get("any_participant"))
 
 
 def left_out_by(tree: OutputTree, *, model_label: str) -> tuple[str, ...]:
@@ -119,8 +143,11 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     return replace(
         config,
         inputs=replace(config.inputs, **checked_inputs(inputs)),
-        overrides=merge(hyperparameters, places_of(config.overrides)),
+        overrides=merge(
+            asked_hyperparameters(stored), {**places_of(config.overrides), **_of_scores(config.overrides)}
+        ),
         method=stored["method"],
+        variant=stored.get("variant", stored["method"]),
         preset=stored["preset"] or config.preset,
         selection=replace(
             config.selection,
@@ -159,80 +186,53 @@ def decode_participants(
                 _data_request(plan, person, model, label_names, split=split),
                 name=f"the decoder {model_label} ({model.path.name})",
             )
-            probabilities = predict(model, person)
+            folds = row_folds(person, plan, split)
+            decoders = {
+                fold: decoder_of(tree, participant, model_label=model_label, fold=fold)
+                for fold in _known_folds(tree, participant, folds, model_label=model_label)
+            }
+            for fold, one in decoders.items():
+                request = {"split": {**one.config["split"], "hash": split_hash(split)}} if split else {}
+                check_model(one.config, request, name=f"the decoder of fold {fold}")
+            probabilities = held_out(model, decoders, person, folds)
             _write(
-                plan, tree, split, person, model=model, probabilities=probabilities, model_label=model_label
-            )
+                plan, tree, split, person, model=model, probabilities=probabilities, folds=folds,
+                decoders=decoders, model_label=model_label,
+            )  # fmt: skip
             n_runs += len(person.runs)
             n_trials += len(probabilities)
-    logger.info("Predictions (%s): %d trials in %d run(s).", model_label, n_trials, n_runs)
+    logger.info(
+        "Predictions (%s): %d trials in %d run(s)%s.", model_label, n_trials, n_runs,
+        ", each by the decoder of its fold; new runs by the one fitted to all folds" if fold_numbers(split) else "",
+    )  # fmt: skip
 
 
-def predict(model: StoredModel, person: ParticipantResponses) -> FloatArray:
-    """Probabilities of a participant's stored trials, (n_rows, C); no stimulus, label or target is looked at."""
-    known = stored_standardization(model, person.participant)
-    table, standardization = _standardized(model, person)
-    for name in sorted(set(standardization.statistics) - set(known.statistics)):
-        logger.info(
-            "%s was not in the training data: standardised by its own responses (transductive).", name
-        )
-    return stored_decoder(model).predict_proba(_unlabelled(model, person.participant, table))
-
-
-def predict_averaged(
-    model: StoredModel, person: ParticipantResponses, groups: Sequence[IntArray]
-) -> FloatArray:
-    """Probabilities of standardised responses that are averaged over rows before they are decoded.
-
-    Parameters
-    ----------
-    model : StoredModel
-    person : ParticipantResponses
-    groups : sequence of ndarray of int
-        Rows of each average.
-
-    Returns
-    -------
-    ndarray of shape (n_groups, C)
-    """
-    table, _ = _standardized(model, person)
-    averaged = np.stack([table.read(rows).mean(axis=0) for rows in groups])
-    n_voxels = averaged.shape[1]
-    zero, one = np.zeros(n_voxels, dtype=np.float32), np.ones(n_voxels, dtype=np.float32)
-    table = ResponseTable((averaged,), (np.arange(n_voxels),), (zero,), (one,))
-    return stored_decoder(model).predict_proba(_unlabelled(model, person.participant, table))
-
-
-def _standardized(model: StoredModel, person: ParticipantResponses) -> tuple[ResponseTable, Standardization]:
-    """Stored statistics for the units of the training data; a unit that is new is described by itself."""
-    space = stored_space(model, person.participant)
-    known = stored_standardization(model, person.participant)
-    nothing = np.zeros(len(person.run_key), dtype=bool)
-    standardization = fit_standardization(
-        person, space.voxels, unit=known.unit, scaling=known.scaling, train=nothing, known=known
+def row_folds(person: ParticipantResponses, plan: Plan, split: Split | None) -> IntArray:
+    """Fold that holds each stored row of a participant out; 0 where there is none."""
+    by_run = folds_of_runs(split, person.runs, plan.trials)
+    return np.array(
+        [
+            by_run[run.key][int(number) - 1] or 0
+            for run, file in zip(person.runs, person.stored, strict=True)
+            for number in file.trial_number
+        ],
+        dtype=np.int64,
     )
-    return response_table(person, space.voxels, standardization), standardization
 
 
-def _unlabelled(model: StoredModel, participant: str, table: ResponseTable) -> TrialData:
-    """Trials of one participant of which nothing but the responses is known."""
-    names = tuple(model.config["label_names"])
-    n_rows = table.n_rows
-    return TrialData(
-        participants=(participant,),
-        responses=(table,),
-        spaces=(stored_space(model, participant),),
-        common_space=model.config["common_space"],
-        participant=np.zeros(n_rows, dtype=np.int64),
-        row=np.arange(n_rows),
-        labels=np.full((n_rows, len(names)), np.nan, dtype=np.float32),
-        label_names=names,
-        single_label=model.config["single_label"],
-        stimulus=np.full(n_rows, -1),
-        stimulus_id=("",) * n_rows,
-        targets=None,
-        group=np.arange(n_rows),
-    )
+def _known_folds(tree: OutputTree, participant: str, folds: IntArray, *, model_label: str) -> list[int]:
+    """Folds with trials of a participant whose decoder knows the participant."""
+    known = []
+    for fold in np.unique(folds[folds > 0]).tolist():
+        folder = tree.model_folder(model_label, fold=fold)
+        group = config_path(folder, participant=None)
+        if participant in stored_participants(folder) or (
+            group.exists() and participant in read_json(group)["participants"]
+        ):
+            known.append(fold)
+        else:
+            logger.warning("sub-%s: no decoder of fold %d; its trials are not decoded.", participant, fold)
+    return known
 
 
 def _write(
@@ -243,6 +243,8 @@ def _write(
     *,
     model: StoredModel,
     probabilities: FloatArray,
+    folds: IntArray,
+    decoders: Mapping[int, StoredModel],
     model_label: str,
 ) -> None:
     sets = sets_of_runs(split, person.runs, plan.trials)
@@ -250,13 +252,15 @@ def _write(
     for run, file in zip(person.runs, person.stored, strict=True):
         rows = slice(start, start + len(file.values))
         start = rows.stop
+        own = {fold: decoders[fold] for fold in np.unique(folds[rows]).tolist() if fold in decoders}
+        used = [*own.values()] if own and folds[rows].all() else [model, *own.values()]
         predictions = Predictions(
             onset=file.trials.onset,
             duration=file.trials.duration,
             trial_number=file.trial_number,
             stimulus_id=file.trials.stimulus_id,
             set_name=tuple(sets[run.key][int(number) - 1] for number in file.trial_number),
-            fold=(None,) * len(file.values),
+            fold=tuple(int(fold) or None for fold in folds[rows]),
             label_names=tuple(model.config["label_names"]),
             probabilities=np.asarray(probabilities[rows], dtype=np.float64),
         )
@@ -265,15 +269,16 @@ def _write(
             run,
             predictions,
             model_label=model_label,
-            sources=[tree.uri(file.path), tree.uri(model.path)],
+            sources=[tree.uri(path) for path in (file.path, *(one.path for one in used))],
             details={
                 "Method": model.config["method"],
                 "WeightsHash": model.weights_hash,
+                **({"WeightsHashOfFolds": {k: one.weights_hash for k, one in own.items()}} if own else {}),
                 "Regime": model.config["split"]["regime"],
                 "SplitHash": model.config["split"]["hash"],
                 "Guidance": model.config["guidance"],
-                **leakage_fields(model.config),
-                "TransductiveUnits": _transductive(model, run),
+                **merged_fields([leakage_fields(one.config) for one in used]),
+                "TransductiveUnits": sorted({unit for one in used for unit in _transductive(one, run)}),
             },
         )
 
@@ -285,6 +290,29 @@ def _transductive(model: StoredModel, run: Run) -> list[str]:
         return []
     name = unit_name(run, described["unit"])
     return [name] if described["sources"].get(name, "transductive") == "transductive" else []
+
+
+def _data_request(
+    plan: Plan,
+    person: ParticipantResponses,
+    model: StoredModel,
+    label_names: Sequence[str],
+    *,
+    split: Split | None,
+) -> dict[str, Any]:
+    request: dict[str, Any] = {"response_kind": plan.kind, "common_space": plan.common_space}
+    if split is not None:
+        # Under another split, trials the decoder was fitted to would be scored as held out.
+        request["split"] = {**model.config["split"], "hash": split_hash(split)}
+    grids = model.config["grids"]
+    like = person.participant if person.participant in grids else next(iter(grids))
+    if like == person.participant or plan.common_space:
+        request["grids"] = {**grids, like: grid_fields(person.grid)}
+    if label_names:
+        # Labels too rare in the training data were left out of the decoder, not of the tables.
+        left_out = set(model.config["labels_left_out"])
+        request["label_names"] = [name for name in label_names if name not in left_out]
+    return request
 
 
 def _explicit_request(
@@ -313,22 +341,6 @@ def _explicit_inputs(config: Config, names: Iterable[str]) -> dict[str, Any]:
     return {name: asked[name] for name in names if name in asked and asked[name] != default.get(name)}
 
 
-def _data_request(
-    plan: Plan,
-    person: ParticipantResponses,
-    model: StoredModel,
-    label_names: Sequence[str],
-    *,
-    split: Split | None,
-) -> dict[str, Any]:
-    request: dict[str, Any] = {"response_kind": plan.kind, "common_space": plan.common_space}
-    if split is not None:
-        # Under another split, trials the decoder was fitted to would be scored as held out.
-        request["split"] = {**model.config["split"], "hash": split_hash(split)}
-    if person.participant in model.config["grids"]:
-        request["grids"] = {**model.config["grids"], person.participant: grid_fields(person.grid)}
-    if label_names:
-        # Labels too rare in the training data were left out of the decoder, not of the tables.
-        left_out = set(model.config["labels_left_out"])
-        request["label_names"] = [name for name in label_names if name not in left_out]
-    return request
+def _of_scores(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """How decoders are scored is the request's business alone."""
+    return {"evaluation": overrides["evaluation"]} if "evaluation" in overrides else {}

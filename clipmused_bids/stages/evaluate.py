@@ -1,55 +1,91 @@
-"""A decoder's scores beside honest baselines of the same split: the table, the files, the verdict."""
+"""Decoders' scores beside honest baselines of the same split: the tables, the files, the verdicts."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-
-import numpy as np
+from dataclasses import asdict, dataclass, replace
 
 from clipmused_bids import __version__
+from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.dataset.outputs.comparison_files import (
+    ComparisonRow,
+    write_comparison,
+    write_folds,
+    write_labels,
+)
 from clipmused_bids.dataset.outputs.metric_files import write_group_metrics
 from clipmused_bids.dataset.outputs.model_card import model_card
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import write_card
+from clipmused_bids.dataset.outputs.weights import config_path, stored_participants, write_card
 from clipmused_bids.errors import UsageError
-from clipmused_bids.evaluation.inference import (
-    Interval,
-    over_participants,
-    paired_difference,
-    stimulus_difference,
-    verdict,
-)
-from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.evaluation.cross_validation import fold_numbers
+from clipmused_bids.evaluation.inference import Interval, over_participants
+from clipmused_bids.evaluation.weighted import Metric
 from clipmused_bids.records import Split
 from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
+from clipmused_bids.stages.carry_out import Job, decode_contender, train_contender
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import decode_participants, decoder_of, left_out_by
-from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.comparing import (
+    Rival,
+    best_linear,
+    comparison_rows,
+    difference,
+    label_rows,
+)
+from clipmused_bids.stages.comparison_text import comparison_text, shown
+from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
+from clipmused_bids.stages.decode import decoder_of, left_out_by
 from clipmused_bids.stages.illustrate import draw_scores, write_methods
-from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
-from clipmused_bids.stages.train import train_group
+from clipmused_bids.stages.splitting import tested_people
 
 logger = logging.getLogger(__name__)
 
-BASELINES = ("ridge", "ridge-pooled", "prevalence")
-MAIN_METRICS = ("mAP", "AUC", "Hamming")
+MAIN_METRICS: tuple[Metric, ...] = ("mAP", "AUC", "Hamming")
 
 
-def evaluate(
-    plan: Plan,
-    tree: OutputTree,
-    catalogue: Catalogue,
-    split: Split | None,
-    *,
-    ceilings: Mapping[str, float],
-    device: str,
-    failures: Failures,
-) -> None:
-    """Score the decoder; at group level beside baselines that are fitted to the same split.
+@dataclass(frozen=True)
+class Evaluation:
+    """What all methods of one evaluation share.
+
+    Parameters
+    ----------
+    job : Job
+    catalogue : Catalogue
+    split : Split
+    metric : str
+        The one that decides: top-1 where each trial has one label.
+    metrics : tuple of str
+        Those of the comparison.
+    """
+
+    job: Job
+    catalogue: Catalogue
+    split: Split
+    metric: Metric
+    metrics: tuple[Metric, ...]
+
+    @property
+    def tree(self) -> OutputTree:
+        """Where everything lies."""
+        return self.job.tree
+
+    @property
+    def n_permutations(self) -> int:
+        """Of each method's test; 0: none."""
+        return self.job.plan.hyperparameters.evaluation.permutations
+
+    @property
+    def seed(self) -> int:
+        """Seed of all that is random."""
+        return self.job.plan.config.random_seed
+
+
+def evaluate(job: Job, *, ceilings: Mapping[str, float]) -> None:
+    """Score what was trained; at group level beside baselines that are fitted to the same split.
 
     ``ceilings`` are the medians of the voxels' noise ceilings by participant, to stand beside the scores.
 
@@ -58,82 +94,160 @@ def evaluate(
     UsageError
         If nothing was held out.
     """
-    label, method = plan.config.model_label, plan.config.method
-    if split is None:
+    if job.split is None or job.catalogue is None:
         raise UsageError(
             "--evaluate: there is no split, so nothing is held out.", hint="train first: group --train"
         )
     # Told by the decoder: an evaluation alone opens no picture.
-    catalogue = catalogue.without(left_out_by(tree, model_label=label))
-    if "decode" not in plan.config.actions:
-        decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
-        plan = plan.without(failures)
-    ours = score_decoder(plan, tree, catalogue, model_label=label, method=method)
-    baselines: dict[str, Scored] = {}
-    if plan.config.level == "group":
-        for other in BASELINES:
-            if other != method:
-                baselines[other] = _baseline(
-                    plan, tree, catalogue, split, other, device=device, failures=failures
-                )
-    metric = "top1" if catalogue.stimuli.single_label else "mAP"
-    verdicts = compare(ours, baselines, metric=metric, seed=plan.config.random_seed)
-    if plan.config.level == "group":
-        for one in baselines.values():
-            write_scores(plan, tree, one, regime=split.regime, baselines={}, verdicts=(), ceilings=ceilings)
-        write_scores(
-            plan, tree, ours, regime=split.regime, baselines=baselines, verdicts=verdicts, ceilings=ceilings
-        )
-    draw_scores(tree, ours)
-    write_methods(plan, tree, decoder_of(tree, plan.participants[0], model_label=label))
-    table = comparison_table(ours, baselines, ceilings=ceilings, main=metric)
-    logger.info("Scores of held-out trials (regime: %s):\n%s", split.regime, table)
-    for _, text in verdicts:
-        logger.info("%s %s.", method, text)
-    for line in leakage_lines(merged_fields([one.leakage for one in (ours, *baselines.values())])):
-        logger.warning("%s", line) if line.startswith("LEAKAGE") else logger.info("%s", line)
-
-
-def baseline_label(model_label: str, method: str) -> str:
-    """Label of a baseline that was fitted beside a decoder on the same split."""
-    return f"{model_label}+{method.replace('-', '')}"
+    left_out = left_out_by(job.tree, model_label=job.plan.config.model_label)
+    catalogue = job.catalogue.without(left_out)
+    single_label = catalogue.stimuli.single_label
+    work = Evaluation(
+        job=replace(job, catalogue=catalogue),
+        catalogue=catalogue,
+        split=job.split,
+        metric="top1" if single_label else "mAP",
+        metrics=(*MAIN_METRICS, "top1") if single_label else MAIN_METRICS,
+    )
+    rivals = [_rival(work, one) for one in contenders(job.plan.config)]
+    rows = comparison_rows(
+        rivals,
+        metrics=work.metrics,
+        best=best_linear(rivals, metric=work.metric),
+        seed=work.seed,
+        tests=permutation_tests(
+            rivals, job.plan, metric=work.metric, n_permutations=work.n_permutations, seed=work.seed
+        ),
+    )
+    if job.plan.config.level == "group":
+        _write(work, rivals, rows, ceilings=ceilings)
+    _say(work, rivals, rows, ceilings=ceilings)
 
 
 def compare(
-    ours: Scored, baselines: Mapping[str, Scored], *, metric: str, seed: int
+    ours: Scored, rivals: Sequence[Rival], *, metric: Metric, seed: int
 ) -> list[tuple[Interval, str]]:
-    """Difference to the best linear baseline over people and over stimuli, each with its verdict.
-
-    The best one is the one with the highest score on these test trials, so it is never the weaker rival.
-    """
-    linear = {name: one for name, one in baselines.items() if METHODS[name].linear}
-    if not linear or ours.method in BASELINES:
+    """Difference to the best linear baseline over people and over stimuli, each with its verdict; none to itself."""
+    best = best_linear(rivals, metric=metric)
+    if best is None or best.label == ours.label:
         return []
-    best = max(linear, key=lambda name: linear[name].score_of(metric, "group").value)
-    theirs = linear[best]
-    people = sorted(set(ours.participant))
-    over_people = paired_difference(
-        {p: ours.score_of(metric, p).value for p in people},
-        {p: theirs.score_of(metric, p).value for p in people},
-    )
-    over_stimuli = stimulus_difference(
-        ours.labels,
-        ours.probabilities,
-        theirs.probabilities,
-        stimulus_id=ours.stimulus_id,
-        participant=ours.participant,
-        metric="top1" if metric == "top1" else "mAP",
-        rng=np.random.default_rng(seed),
-    )
-    return [(one, verdict(one, metric=metric, baseline=best)) for one in (over_people, over_stimuli)]
+    found = difference(ours, best, metric=metric, seed=seed)
+    return list(zip(found.intervals, found.verdicts, strict=True))
+
+
+def _rival(work: Evaluation, contender: Contender) -> Rival:
+    """Train what is missing, decode, and score one contender; or say why it cannot be."""
+    methods = work.job.methods
+    if contender.label not in methods.errors:
+        with methods.of_method(contender.label, name=contender.name, main=contender.main):
+            return _scored_rival(work, contender)
+    return Rival(contender, None, str(methods.errors[contender.label].args[0]))
+
+
+def _scored_rival(work: Evaluation, contender: Contender) -> Rival:
+    job, actions = work.job, work.job.plan.config.actions
+    # A deep rival is trained on request only; what has a closed form is fitted where it is missing.
+    trained = contender.asked and "train" in actions
+    if not (contender.main or contender.info.deep or trained):
+        train_contender(job, contender)
+    if "decode" not in actions or not contender.asked:
+        decode_contender(job, contender)
+    failures = job.failures_of(contender)
+    plan = job.plan_for(contender)
+    plan = replace(plan, participants=tested_people(plan, work.split))
+    if not plan.participants:
+        raise next(iter(failures.errors.values()))
+    scored = score_decoder(
+        plan, job.tree, work.catalogue, model_label=contender.label, method=contender.name,
+        failures=failures,
+    )  # fmt: skip
+    lost = [f"sub-{p}: {str(error.args[0]).splitlines()[0]}" for p, error in failures.errors.items()]
+    shared, own = _parameters(job.tree, contender.label)
+    return Rival(contender, scored, "; ".join(lost), shared, own)
+
+
+def _parameters(tree: OutputTree, label: str) -> tuple[int | None, dict[str, int]]:
+    """Shared parameters, and those of each participant, as stored with the decoders of a label."""
+    folder = tree.model_folder(label)
+    shared: int | None = None
+    own: dict[str, int] = {}
+    for participant in (None, *stored_participants(folder)):
+        path = config_path(folder, participant=participant)
+        if path.exists():
+            counts = read_json(path)["parameters"]
+            shared = int(counts["shared"])
+            own |= {name: int(n) for name, n in counts["per_participant"].items()}
+    return shared, own
+
+
+def _write(
+    work: Evaluation, rivals: Sequence[Rival], rows: Sequence[ComparisonRow], *, ceilings: Mapping[str, float]
+) -> None:
+    tree, label = work.tree, work.job.plan.config.model_label
+    scored = [(one, one.scored) for one in rivals if one.scored is not None]
+    for rival, one in scored:
+        write_scores(
+            work, one, verdicts=compare(one, rivals, metric=work.metric, seed=work.seed),
+            baselines={name.method: name for _, name in scored if rival.contender.main and name is not one},
+            ceilings=ceilings,
+        )  # fmt: skip
+    write_comparison(
+        tree, rows, model_label=label,
+        sources=[source for _, one in scored for source in one.sources],
+        details={
+            "Regime": work.split.regime,
+            "MainMetric": work.metric,
+            "SplitRule": work.split.rule,
+            "NumberOfFolds": len(fold_numbers(work.split)) or None,
+            "RandomSeed": work.seed,
+            "Permutations": work.n_permutations,
+            "Exchanged": exchange_scheme(work.job.plan, rivals),
+            "Calibrated": work.job.plan.hyperparameters.evaluation.calibrate,
+            "Methods": {one.contender.name: one.contender.variant.description for one in rivals},
+        },
+    )  # fmt: skip
+    write_labels(tree, label_rows(rivals), model_label=label)
+    if fold_numbers(work.split):
+        folds = [
+            (rival.contender.name, one.label, fold, row)
+            for rival, one in scored
+            for fold, found in one.fold_rows.items()
+            for row in found
+        ]
+        write_folds(tree, folds, model_label=label)
+    work.job.watch.store(tree, model_label=label)
+
+
+def _say(
+    work: Evaluation, rivals: Sequence[Rival], rows: Sequence[ComparisonRow], *, ceilings: Mapping[str, float]
+) -> None:
+    """Draw and print: the main decoder's participants, then all methods, then the verdicts on it."""
+    ours = next((one.scored for one in rivals if one.contender.main), None)
+    folds = len(fold_numbers(work.split))
+    what = f"Scores of held-out trials (regime: {work.split.regime}{f'; mean of {folds} folds' if folds else ''})"
+    if ours is not None:
+        draw_scores(work.tree, ours)
+        write_methods(work.job.plan, work.tree, decoder_of(work.tree, ours.people[0], model_label=ours.label))
+        beside = {one.contender.name: one.scored for one in rivals if one.contender.name in BASELINES}
+        others = {name: one for name, one in beside.items() if one is not None and one is not ours}
+        table = participant_table(ours, others, ceilings=ceilings, main=work.metric)
+        logger.info("%s:\n%s", what, table)
+    if len(rivals) > 1:
+        text = comparison_text(rows, work.job.watch, metrics=work.metrics, main=work.metric)
+        logger.info("Methods on the same trials (mean over participants):%s", f"\n{text}")
+    if ours is not None:
+        for _, text in compare(ours, rivals, metric=work.metric, seed=work.seed):
+            logger.info("%s %s.", ours.method, text)
+    for line in leakage_lines(
+        merged_fields([one.scored.leakage for one in rivals if one.scored is not None])
+    ):
+        logger.warning("%s", line) if line.startswith("LEAKAGE") else logger.info("%s", line)
 
 
 def write_scores(
-    plan: Plan,
-    tree: OutputTree,
+    work: Evaluation,
     scored: Scored,
     *,
-    regime: str,
     baselines: Mapping[str, Scored],
     verdicts: Sequence[tuple[Interval, str]],
     ceilings: Mapping[str, float],
@@ -141,24 +255,25 @@ def write_scores(
     """Write a decoder's scores of all participants, and its model card."""
     summaries = over_participants(scores_by_participant(scored.rows, averaging="single trials"))
     write_group_metrics(
-        tree,
+        work.tree,
         scored.rows,
         model_label=scored.label,
         sources=scored.sources,
         details={
             "Method": scored.method,
-            "Regime": regime,
-            "Participants": [f"sub-{p}" for p in plan.participants],
+            "Regime": work.split.regime,
+            "Participants": [f"sub-{p}" for p in scored.people],
             "Intervals": {one.metric: asdict(one.interval) for one in summaries},
             "Comparisons": [{"Interval": asdict(one), "Verdict": text} for one, text in verdicts],
+            **({"NumberOfFolds": len(folds)} if (folds := fold_numbers(work.split)) else {}),
             "MedianVoxelNoiseCeiling": {f"sub-{p}": value for p, value in ceilings.items()},
             **scored.leakage,
         },
     )
-    _write_card(plan, tree, scored, regime=regime, baselines=baselines)
+    _write_card(work, scored, baselines=baselines)
 
 
-def comparison_table(
+def participant_table(
     ours: Scored, baselines: Mapping[str, Scored], *, ceilings: Mapping[str, float], main: str
 ) -> str:
     """Text table: participants by metrics, with floors, the baselines' main metric and the voxels' noise ceiling."""
@@ -171,35 +286,18 @@ def comparison_table(
         cells = [who if who == "group" else f"sub-{who}"]
         for metric in metrics:
             one = ours.score_of(metric, who)
-            cells += [_shown(one.value), _shown(one.floor)]
-        cells += [_shown(other.score_of(main, who).value) for other in baselines.values()]
-        lines.append([*cells, _shown(ceilings.get(who, math.nan))])
+            cells += [shown(one.value), shown(one.floor)]
+        cells += [shown(other.score_of(main, who).value) for other in baselines.values()]
+        lines.append([*cells, shown(ceilings.get(who, math.nan))])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
     )
 
 
-def _baseline(
-    plan: Plan,
-    tree: OutputTree,
-    catalogue: Catalogue,
-    split: Split,
-    method: str,
-    *,
-    device: str,
-    failures: Failures,
-) -> Scored:
-    label = baseline_label(plan.config.model_label, method)
-    train_group(plan, tree, catalogue, split, method=method, model_label=label, maker=None, device=device)
-    decode_participants(plan, tree, split, model_label=label, failures=failures, label_names=())
-    return score_decoder(plan, tree, catalogue, model_label=label, method=method)
-
-
-def _write_card(
-    plan: Plan, tree: OutputTree, scored: Scored, *, regime: str, baselines: Mapping[str, Scored]
-) -> None:
-    config = decoder_of(tree, plan.participants[0], model_label=scored.label).config
+def _write_card(work: Evaluation, scored: Scored, *, baselines: Mapping[str, Scored]) -> None:
+    config = decoder_of(work.tree, scored.people[0], model_label=scored.label).config
+    folds = len(fold_numbers(work.split))
     text = model_card(
         label=scored.label,
         method=scored.method,
@@ -213,17 +311,21 @@ def _write_card(
             "split": config["split"]["rule"],
             "guidance": f"high level: {config['guidance']['high']}, low level: {config['guidance']['low']}",
         },
-        participants=plan.participants,
+        participants=scored.people,
         label_names=scored.label_names,
         scores=scored.rows,
-        regime=regime,
+        regime=work.split.regime,
         baselines={
             name: [row for row in one.rows if row.participant == "group"] for name, one in baselines.items()
         },
+        limits=[_of_folds(folds)] if folds else (),
         leakage=leakage_lines(scored.leakage),
     )
-    write_card(tree.model_folder(scored.label), text)
+    write_card(work.tree.model_folder(scored.label), text)
 
 
-def _shown(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
+def _of_folds(n_folds: int) -> str:
+    return (
+        f"The scores are means over {n_folds} decoders of a cross-validation, each fitted without the trials it was "
+        "scored on (`folds`). The weights here were fitted to all folds, for new runs, and have no score of their own."
+    )

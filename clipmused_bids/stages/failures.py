@@ -50,7 +50,7 @@ class Failures:
             self.seen.append((participant, error))
             # What every run of a participant would say alike is said once.
             if (participant, str(error)) not in known:
-                logger.error("error: sub-%s: %s", participant, error)
+                logger.error("error: %s", _named(error, participant))
 
     @property
     def errors(self) -> dict[str, ClipMusedError]:
@@ -88,6 +88,43 @@ class Failures:
             logger.error("  sub-%s  exit %d  %s", participant, error.exit_code, str(error).splitlines()[0])
         if len(errors) == 1 and error.hint:
             logger.error("  hint: %s", error.hint)
+
+
+@dataclass
+class MethodFailures:
+    """Collects the errors of whole methods, so that one that cannot run on these data does not stop the others.
+
+    Parameters
+    ----------
+    alone : bool
+        Whether one method only was asked for; its error ends the run.
+    stop_at_first : bool
+        Whether the first failure of a participant ends a method.
+    errors : dict of str to ClipMusedError
+        By model label, in the order they came.
+    people : dict of str to Failures
+        Participants that failed in one method only, by model label.
+    """
+
+    alone: bool
+    stop_at_first: bool = False
+    errors: dict[str, ClipMusedError] = field(default_factory=dict)
+    people: dict[str, Failures] = field(default_factory=dict)
+
+    @contextmanager
+    def of_method(self, label: str, *, name: str, main: bool) -> Iterator[None]:
+        """Catch an expected error of one method and go on; what would meet every method passes."""
+        try:
+            yield
+        except ClipMusedError as error:
+            if error.exit_code in _OF_EVERYONE or (main and self.alone):
+                raise
+            self.errors[label] = error
+            logger.warning("%s cannot be compared: %s", name, error)
+
+    def of_people(self, label: str) -> Failures:
+        """Participants that failed in a method which is not the main one."""
+        return self.people.setdefault(label, Failures(stop_at_first=self.stop_at_first))
 
 
 def _named(error: ClipMusedError, participant: str) -> ClipMusedError:

@@ -12,12 +12,12 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.files.documents import write_text
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import StoredModel
-from clipmused_bids.evaluation.metrics import per_label
 from clipmused_bids.records import History
-from clipmused_bids.report.figures import label_scores, training_curves
+from clipmused_bids.report.figures import label_scores as drawn_labels
+from clipmused_bids.report.figures import training_curves
 from clipmused_bids.report.methods_text import MethodsFacts, methods_text
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.scoring import Scored
+from clipmused_bids.stages.scored import Scored, label_scores
 
 
 def draw_training(folder: Path, history: History, *, participant: str | None) -> None:
@@ -31,11 +31,9 @@ def draw_training(folder: Path, history: History, *, participant: str | None) ->
 
 def draw_scores(tree: OutputTree, scored: Scored) -> None:
     """Draw each participant's average precision of each label."""
-    people = np.array(scored.participant)
     for participant in sorted(set(scored.participant)):
-        rows = people == participant
-        of_labels = per_label(scored.labels[rows], scored.probabilities[rows], label_names=scored.label_names)
-        svg = label_scores(
+        of_labels = label_scores(scored, participant)
+        svg = drawn_labels(
             [one.label for one in of_labels],
             np.array([one.average_precision for one in of_labels]),
             np.array([one.floor for one in of_labels]),

@@ -5,34 +5,34 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from clipmused_bids.config import Action, Config
 from clipmused_bids.dataset.files.contents import require_content
 from clipmused_bids.dataset.images.masks import expand_pattern
 from clipmused_bids.dataset.outputs.description import prepare_tree
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.errors import ClipMusedError, DataError, ExitCode, UsageError
-from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.errors import CannotCreateError, ClipMusedError, DataError, ExitCode, UsageError
+from clipmused_bids.evaluation.cross_validation import parts_of
 from clipmused_bids.records import Split
-from clipmused_bids.stages.announcements import announce_responses, announce_unused
+from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.atlas import choose_atlas
-from clipmused_bids.stages.auditing import audit_split, require_scorable, say_audit, say_near_duplicates
-from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue, store_catalogue
+from clipmused_bids.stages.auditing import audit_split, require_scorable, say_audit
+from clipmused_bids.stages.carry_out import Job, carry_out, stimuli_of
+from clipmused_bids.stages.catalogue import Catalogue, make_catalogue
+from clipmused_bids.stages.contenders import Contender, asked_for, plan_of
 from clipmused_bids.stages.coverage import coverage_table
-from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.failures import Failures, MethodFailures
 from clipmused_bids.stages.grids import reference_grid, require_one_grid
 from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
-from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, split_of_decoder
 from clipmused_bids.stages.voxel_choice import require_repeats
 
-if TYPE_CHECKING:
-    from clipmused_bids.stages.target_source import TargetSource
+__all__ = ["choose_device", "chosen_actions", "run", "stimuli_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     if config.work_dir is not None:
         require_writable(config.work_dir, option="--work-dir")
     failures = Failures(stop_at_first=config.stop_on_first_crash)
+    methods = MethodFailures(alone=not config.compared, stop_at_first=config.stop_on_first_crash)
     with early_lines() as early:
         config = replace(config, actions=chosen_actions(config, tree))
         if uses_stored_decoder(config):
@@ -81,14 +82,18 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
 
             maker = load_target_source(plan, catalogue, split, tree, device=device)
         if split is not None and "train" in config.actions:
+            from clipmused_bids.stages.target_source import source_of
             from clipmused_bids.stages.train import refuse_other_decoders
 
-            refuse_other_decoders(plan, split, tree, maker=maker)
+            for one in asked_for(plan.config):
+                with _left_to_its_row(one, config=plan.config):
+                    own = source_of(maker, plan, one)
+                    refuse_other_decoders(plan_of(plan, one), split, tree, maker=own)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
             try:
-                _do(plan, tree, catalogue, split, maker, device=device, failures=failures)
+                carry_out(Job(plan, tree, catalogue, split, maker, device, failures, methods))
             except ClipMusedError:
                 # A single one is the error itself.
                 if len(failures.errors) > 1:
@@ -96,7 +101,8 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
                 raise
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
-    return failures.exit_code
+    main = methods.errors.get(config.model_label)
+    return main.exit_code if main is not None else failures.exit_code
 
 
 def choose_device(asked: str) -> str:
@@ -129,9 +135,8 @@ def require_images(plan: Plan) -> None:
         require_content(expand_pattern(str(mask), participant=participant, session=session, flag="--mask"))
     if not {"prepare", "train"} & actions:
         return  # a stored decoder holds its regions, and stored responses their grid
-    if plan.config.inputs.atlas is not None or (
-        "train" in actions and METHODS[plan.config.method].reads_regions
-    ):
+    regions = any(one.info.reads_regions for one in asked_for(plan.config))
+    if plan.config.inputs.atlas is not None or ("train" in actions and regions):
         choose_atlas(plan)
     reference_grid(plan)
     require_one_grid(plan)
@@ -196,11 +201,13 @@ def settle_split(
     if "train" not in plan.config.actions or catalogue is None:
         return split_of_decoder(plan, tree)
     split = choose_split(plan, catalogue, tree)
-    _require_sets(split, evaluates="evaluate" in plan.config.actions)
-    say_audit(audit_split(plan, catalogue, split), contents_read=contents_read)
-    if "evaluate" in plan.config.actions:
-        require_scorable(plan, catalogue, split)
-    require_repeats(plan, split)
+    for part in parts_of(split):
+        if not part.of_all_folds:
+            _require_sets(part.split, evaluates="evaluate" in plan.config.actions)
+            say_audit(audit_split(plan, catalogue, part.split), contents_read=contents_read, where=part.name)
+            if "evaluate" in plan.config.actions and part.fold is None:
+                require_scorable(plan, catalogue, part.split)
+        require_repeats(plan, part.split)
     return split
 
 
@@ -218,7 +225,7 @@ def _require_sets(split: Split, *, evaluates: bool) -> None:
 def needs_clip(plan: Plan) -> bool:
     """Whether features of the stimuli are computed."""
     asks = {"prepare", "train"} & set(plan.config.actions)
-    return bool(asks) and METHODS[plan.config.method].guided
+    return bool(asks) and any(one.info.guided for one in asked_for(plan.config))
 
 
 def _computes(plan: Plan) -> bool:
@@ -226,79 +233,12 @@ def _computes(plan: Plan) -> bool:
     return needs_clip(plan) or bool({"train", "decode", "evaluate"} & set(plan.config.actions))
 
 
-def _do(
-    plan: Plan,
-    tree: OutputTree,
-    catalogue: Catalogue | None,
-    split: Split | None,
-    maker: TargetSource | None,
-    *,
-    device: str,
-    failures: Failures,
-) -> None:
-    actions = plan.config.actions
-    announce_responses(plan, tree)
-    prepare_responses(plan, tree, failures=failures)
-    plan = plan.without(failures)
-    if failures.seen:
-        logger.warning("Going on without %s.", ", ".join(f"sub-{p}" for p in failures.errors))
-    if catalogue is not None and {"prepare", "train"} & set(actions):
-        if maker is not None:
-            from clipmused_bids.stages.target_source import prepare_source
-
-            unreadable = prepare_source(maker, catalogue, stimuli_of(plan), tree)
-            catalogue = leave_out(plan, catalogue, unreadable)
-        store_catalogue(plan, catalogue, tree)
-    if "train" in actions and catalogue is not None and split is not None:
-        say_near_duplicates(plan, catalogue, split, tree)
-        _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
-        plan = plan.without(failures)
-    ceilings: dict[str, float] = {}
-    # After training: where a decoder of another configuration is refused, its maps stay as they are.
-    if split is not None and {"train", "evaluate"} & set(actions):
-        from clipmused_bids.stages.ceilings import measure_ceilings
-
-        ceilings = measure_ceilings(plan.without(failures), tree, split, failures=failures)
-    if "decode" in actions:
-        from clipmused_bids.stages.decode import decode_participants
-
-        labels = catalogue.stimuli.label_names if catalogue is not None and plan.config.inputs.labels else ()
-        decode_participants(
-            plan, tree, split, model_label=plan.config.model_label, failures=failures, label_names=labels
-        )
-    plan = plan.without(failures)
-    if "evaluate" in actions and catalogue is not None:
-        from clipmused_bids.stages.evaluate import evaluate
-
-        evaluate(plan, tree, catalogue, split, ceilings=ceilings, device=device, failures=failures)
-
-
-def stimuli_of(plan: Plan) -> list[str]:
-    """Stimuli of the plan's runs, each once."""
-    return sorted({name for run in plan.runs for name in plan.trials[run.key].stimulus_id if name})
-
-
-def _train(
-    plan: Plan,
-    tree: OutputTree,
-    catalogue: Catalogue,
-    split: Split,
-    maker: TargetSource | None,
-    *,
-    device: str,
-    failures: Failures,
-) -> None:
-    from clipmused_bids.stages.train import train_decoder, train_group
-
-    label, method = plan.config.model_label, plan.config.method
-    if plan.config.level == "group":
-        train_group(
-            plan, tree, catalogue, split, method=method, model_label=label, maker=maker, device=device
-        )
-        return
-    for participant in plan.participants:
-        with failures.of_participant(participant):
-            train_decoder(
-                plan, tree, catalogue, split, members=[participant], participant=participant, method=method,
-                model_label=label, maker=maker, device=device,
-            )  # fmt: skip
+@contextmanager
+def _left_to_its_row(contender: Contender, *, config: Config) -> Iterator[None]:
+    """Leave an error of one of several methods to the stage that meets it; refusals of outputs end the run."""
+    try:
+        yield
+    except ClipMusedError as error:
+        if isinstance(error, CannotCreateError) or not config.compared:
+            raise
+        logger.debug("%s: %s", contender.name, error)

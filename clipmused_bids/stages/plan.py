@@ -118,6 +118,7 @@ def make_plan(config: Config, *, failures: Failures) -> Plan:
         )
     n_trials = sum(trials[run.key].n_trials for run in found.event_runs if run.key in trials)
     preset = config.preset or ("small" if n_trials < SMALL_PRESET_TRIALS else "nsd")
+    _require_uncalibrated_trials(config, config.hyperparameters(default_preset=preset))
     return Plan(
         config=config,
         participants=tuple(p for p in found.participants if any(run.participant == p for run in runs)),
@@ -328,6 +329,17 @@ def _settled(
     check_options(kind, responses)
     lag = default_lag(trials) if responses.lag is None else responses.lag
     return replace(hyperparameters, responses=replace(responses, lag=lag))
+
+
+def _require_uncalibrated_trials(config: Config, hyperparameters: Hyperparameters) -> None:
+    """A decoder is too sure of the trials it was fitted to: they cannot say how sure it should be."""
+    wanted = "evaluate" in config.actions and hyperparameters.evaluation.calibrate
+    if wanted and hyperparameters.fit_on != "train":
+        raise UsageError(
+            "evaluation.calibrate: validation trials calibrate, and decoders are fitted to them "
+            f'(fit_on = "{hyperparameters.fit_on}").',
+            hint='fit_on = "train" in --config-file',
+        )
 
 
 def _in_common_space(config: Config, runs: tuple[Run, ...]) -> bool:

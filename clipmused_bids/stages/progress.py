@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -13,6 +14,19 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 EpochReport = Callable[[dict[str, Any]], None]
 SECONDS_BETWEEN_LINES = 60.0
+
+
+@contextmanager
+def warnings_only(hushed: bool) -> Iterator[None]:
+    """Say warnings and errors of the stages only, where ``hushed``: what repeats itself was said once."""
+    stages = logging.getLogger(__package__)
+    before = stages.level
+    if hushed:
+        stages.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        stages.setLevel(before)
 
 
 def track(items: Sequence[Item], description: str, *, unit: str) -> Iterator[Item]:

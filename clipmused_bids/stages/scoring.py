@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,111 +12,64 @@ from clipmused_bids.dataset.outputs.prediction_files import read_predictions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.errors import DataError
+from clipmused_bids.evaluation.calibration import Calibration, Scope
 from clipmused_bids.evaluation.inference import over_participants
 from clipmused_bids.evaluation.metrics import best_thresholds, score
-from clipmused_bids.records import BoolArray, FloatArray, Run, Score
+from clipmused_bids.records import Run, Score
 from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import decoder_of, predict_averaged
+from clipmused_bids.stages.decode import decoder_of
+from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.predicting import aligned_labels, predict_averaged
+from clipmused_bids.stages.scored import (
+    LabelledPredictions,
+    Scored,
+    calibrated,
+    calibration_of,
+    over_folds,
+)
 
-
-@dataclass(frozen=True)
-class LabelledPredictions:
-    """Predictions of one participant beside the truth.
-
-    Parameters
-    ----------
-    participant : str
-    label_names : tuple of str
-    stimulus_id : tuple of str, length n
-    labels, probabilities : ndarray of shape (n, C)
-    test, validation : ndarray of bool, shape (n,)
-        Labelled trials of these sets.
-    sources : tuple of str
-        BIDS URIs of the predictions.
-    leakage : mapping
-        What their sidecars say of leakage.
-    """
-
-    participant: str
-    label_names: tuple[str, ...]
-    stimulus_id: tuple[str, ...]
-    labels: FloatArray
-    probabilities: FloatArray
-    test: BoolArray
-    validation: BoolArray
-    sources: tuple[str, ...]
-    leakage: Mapping[str, list[str]]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Test trials of all participants as one decoder sees them, and its scores.
-
-    Parameters
-    ----------
-    label, method : str
-    label_names : tuple of str
-    participant, stimulus_id : tuple of str, length n
-    labels, probabilities : ndarray of shape (n, C)
-    rows : tuple of MetricRow
-        Per participant, then for the group.
-    sources : tuple of str
-    leakage : mapping
-        What `leakage_fields` says of the predictions.
-    """
-
-    label: str
-    method: str
-    label_names: tuple[str, ...]
-    participant: tuple[str, ...]
-    stimulus_id: tuple[str, ...]
-    labels: FloatArray
-    probabilities: FloatArray
-    rows: tuple[MetricRow, ...]
-    sources: tuple[str, ...]
-    leakage: Mapping[str, list[str]] = field(default_factory=lambda: merged_fields([]))
-
-    def score_of(self, metric: str, participant: str) -> Score:
-        """One score of single trials; NaN where it was not computed."""
-        for row in self.rows:
-            asked = (participant, "single trials", metric)
-            if (row.participant, row.averaging, row.score.metric) == asked:
-                return row.score
-        return Score(metric, float("nan"), float("nan"), 0, 0)
+__all__ = ["LabelledPredictions", "Scored", "score_decoder", "scores_by_participant"]
 
 
 def score_decoder(
-    plan: Plan, tree: OutputTree, catalogue: Catalogue, *, model_label: str, method: str
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    *,
+    model_label: str,
+    method: str,
+    failures: Failures | None = None,
 ) -> Scored:
     """Score the test trials of a decoder, and write the scores of each run.
+
+    After a cross-validation scores are those of each fold, averaged over folds for each participant: ranks of trials
+    are compared only where one decoder ranked them.
+
+    Parameters
+    ----------
+    failures : Failures, optional
+        Takes participants that cannot be scored; without, the first error is raised.
 
     Raises
     ------
     DataError
         If a participant has no prediction of a test trial.
     """
-    single_label = catalogue.stimuli.single_label
+    failures = Failures(stop_at_first=True) if failures is None else failures
     people: list[LabelledPredictions] = []
     rows: list[MetricRow] = []
+    of_folds: dict[int, tuple[MetricRow, ...]] = {}
     for participant in plan.participants:
-        runs = [
-            run
-            for run in plan.runs_of(participant)
-            if tree.predictions(run, model_label=model_label).exists()
-        ]
-        of_runs = [_read(tree, catalogue, run, model_label=model_label) for run in runs]
-        for run, one in zip(runs, of_runs, strict=True):
-            _write_run(tree, run, one, model_label=model_label, single_label=single_label)
-        people.append(_joined(participant, of_runs))
-        person = open_responses(tree, participant, runs, kind=plan.kind)
-        model = decoder_of(tree, participant, model_label=model_label)
-        rows += _rows_of(
-            people[-1], single_label=single_label, fit_on=model.config["hyperparameters"]["fit_on"]
-        )
-        rows += _averaged_rows(people[-1], model, person, single_label=single_label)
+        with failures.of_participant(participant):
+            one, own, by_fold = _score_person(plan, tree, catalogue, participant, model_label=model_label)
+            people.append(one)
+            rows += own
+            for fold, of_fold in by_fold.items():
+                of_folds[fold] = of_folds.get(fold, ()) + tuple(of_fold)
+    plan.without(failures)
     return Scored(
         label=model_label,
         method=method,
@@ -127,8 +80,46 @@ def score_decoder(
         probabilities=np.concatenate([one.probabilities[one.test] for one in people]),
         rows=(*rows, *_group_rows(rows)),
         sources=tuple(source for one in people for source in one.sources),
+        fold=tuple(int(fold) for one in people for fold in one.fold[one.test]),
+        run=tuple(one.run[k] for one in people for k in np.flatnonzero(one.test)),
+        fold_rows={fold: of_folds[fold] for fold in sorted(of_folds) if fold},
         leakage=merged_fields([one.leakage for one in people]),
     )
+
+
+def _score_person(
+    plan: Plan, tree: OutputTree, catalogue: Catalogue, participant: str, *, model_label: str
+) -> tuple[LabelledPredictions, list[MetricRow], dict[int, list[MetricRow]]]:
+    """One participant's predictions, scores, and scores of each fold."""
+    single_label = catalogue.stimuli.single_label
+    runs = [
+        run for run in plan.runs_of(participant) if tree.predictions(run, model_label=model_label).exists()
+    ]
+    of_runs = [_read(tree, catalogue, run, model_label=model_label) for run in runs]
+    joined = _joined(participant, of_runs)
+    person = open_responses(tree, participant, runs, kind=plan.kind)
+    models = {
+        fold: decoder_of(tree, participant, model_label=model_label, fold=fold or None)
+        for fold in joined.folds
+    }
+    maps = {}
+    if plan.hyperparameters.evaluation.calibrate:
+        scope: Scope = "pooled" if single_label else "label"
+        maps = {fold: calibration_of(one, joined, person, fold, scope=scope) for fold, one in models.items()}
+        joined = calibrated(joined, maps)
+    for run, own in zip(runs, of_runs, strict=True):
+        of_run = replace(joined, sources=own.sources, leakage=own.leakage)
+        _write_run(tree, run, of_run, model_label=model_label, single_label=single_label)
+    single: dict[int, list[MetricRow]] = {}
+    averaged: dict[int, list[MetricRow]] = {}
+    for fold, model in models.items():
+        fit_on = model.config["hyperparameters"]["fit_on"]
+        single[fold] = _rows_of(joined, fold, single_label=single_label, fit_on=fit_on)
+        averaged[fold] = _averaged_rows(
+            joined, fold, model, person, single_label=single_label, calibration=maps.get(fold)
+        )
+    n_labels = len(joined.label_names)
+    return joined, over_folds(single, n_labels) + over_folds(averaged, n_labels), single
 
 
 def scores_by_participant(rows: Sequence[MetricRow], *, averaging: Averaging) -> dict[str, list[Score]]:
@@ -145,6 +136,7 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
     predictions, sidecar = read_predictions(path)
     labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
     known = (~np.isnan(labels)).any(axis=1)
+    known &= (~np.isnan(predictions.probabilities)).any(axis=1)
     sets = np.array(predictions.set_name, dtype=str)
     return LabelledPredictions(
         participant=run.participant,
@@ -154,6 +146,8 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
         probabilities=predictions.probabilities,
         test=np.asarray((sets == "test") & known),
         validation=np.asarray((sets == "val") & known),
+        fold=np.array([fold or 0 for fold in predictions.fold], dtype=np.int64),
+        run=(run.key.partition("_")[2],) * len(sets),
         sources=(tree.uri(path),),
         leakage={name: sidecar.get(name, []) for name in LEAKAGE_FIELDS},
     )
@@ -162,9 +156,15 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
 def _write_run(
     tree: OutputTree, run: Run, one: LabelledPredictions, *, model_label: str, single_label: bool
 ) -> None:
+    mine = np.array(one.run) == run.key.partition("_")[2]
+    one = replace(one, test=one.test & mine)
     if one.test.any():
-        scores = score(one.labels[one.test], one.probabilities[one.test], single_label=single_label)
-        rows = _metric_rows(run.participant, "single trials", scores)
+        # Cuts for F1 would be chosen on validation trials of all runs.
+        folds = {
+            fold: _rows_of(one, fold, single_label=single_label, fit_on="train+validation")
+            for fold in one.folds
+        }
+        rows = over_folds(folds, len(one.label_names))
         write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details=one.leakage)
 
 
@@ -182,33 +182,48 @@ def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPr
         probabilities=np.concatenate([one.probabilities for one in runs]),
         test=np.concatenate([one.test for one in runs]),
         validation=np.concatenate([one.validation for one in runs]),
+        fold=np.concatenate([one.fold for one in runs]),
+        run=tuple(name for one in runs for name in one.run),
         sources=tuple(source for one in runs for source in one.sources),
         leakage=merged_fields([one.leakage for one in runs]),
     )
 
 
-def _rows_of(one: LabelledPredictions, *, single_label: bool, fit_on: str) -> list[MetricRow]:
-    labels, probabilities = one.labels[one.test], one.probabilities[one.test]
+def _rows_of(one: LabelledPredictions, fold: int, *, single_label: bool, fit_on: str) -> list[MetricRow]:
+    rows = one.test & (one.fold == fold)
+    # What the decoder of this fold knows.
+    known = ~np.isnan(one.probabilities[rows]).all(axis=0)
+    labels, probabilities = one.labels[:, known], one.probabilities[:, known]
     thresholds = None
     # A decoder that was fitted to the validation trials too is too sure of them to choose cuts by.
     if one.validation.any() and fit_on == "train":
-        thresholds = best_thresholds(one.labels[one.validation], one.probabilities[one.validation])
-    single = score(labels, probabilities, single_label=single_label, thresholds=thresholds)
+        thresholds = best_thresholds(labels[one.validation], probabilities[one.validation])
+    single = score(labels[rows], probabilities[rows], single_label=single_label, thresholds=thresholds)
     return _metric_rows(one.participant, "single trials", single)
 
 
 def _averaged_rows(
-    one: LabelledPredictions, model: StoredModel, person: ParticipantResponses, *, single_label: bool
+    one: LabelledPredictions,
+    fold: int,
+    model: StoredModel,
+    person: ParticipantResponses,
+    *,
+    single_label: bool,
+    calibration: Calibration | None,
 ) -> list[MetricRow]:
     """Scores of test responses averaged over the presentations of a stimulus; none where nothing repeats."""
     groups: dict[str, list[int]] = {}
-    for row in np.flatnonzero(one.test):
+    tested = np.flatnonzero(one.test & (one.fold == fold))
+    for row in tested:
         groups.setdefault(one.stimulus_id[row], []).append(int(row))
-    if len(groups) == int(one.test.sum()):
+    if len(groups) == len(tested):
         return []
     first = [rows[0] for rows in groups.values()]
     probabilities = predict_averaged(model, person, [np.array(rows) for rows in groups.values()])
-    scores = score(one.labels[first], probabilities, single_label=single_label)
+    probabilities = aligned_labels(model, probabilities, one.label_names)
+    probabilities = probabilities if calibration is None else calibration.apply(probabilities)
+    known = ~np.isnan(probabilities).all(axis=0)
+    scores = score(one.labels[first][:, known], probabilities[:, known], single_label=single_label)
     return _metric_rows(one.participant, "repeats averaged", scores)
 
 

@@ -17,8 +17,9 @@ from clipmused_bids.dataset.files.tsv import is_missing
 from clipmused_bids.dataset.outputs.split_file import read_split, write_split
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import CannotCreateError, DatasetError, MissingInputError, UsageError
+from clipmused_bids.evaluation.cross_validation import fold_numbers, make_folds, most_modest, parts_of
 from clipmused_bids.evaluation.split_design import SplitDesign
-from clipmused_bids.evaluation.splits import assign, make_split, regime_of
+from clipmused_bids.evaluation.splits import Assignment, assign, make_split, regime_of
 from clipmused_bids.records import BoolArray, FloatArray, Run, SetName, Split, Trials
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
@@ -43,6 +44,8 @@ def split_of_decoder(plan: Plan, tree: OutputTree) -> Split | None:
     asked = plan.config.split
     if not _is_rule(asked):
         return _with_regime(_split_from_file(Path(asked)), plan)
+    if plan.config.cv is not None:
+        logger.info("--cv %s is for training; the split of the decoder is used.", plan.config.cv)
     if asked != "auto":
         logger.info("--split %s is for training; the split of the decoder is used.", asked)
     return stored_split(tree, model_label=plan.config.model_label)
@@ -63,9 +66,9 @@ def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
     DatasetError
         If a split must be made and the dataset holds only some of the participants it lists.
     """
-    asked = plan.config.split
-    if asked == "auto" and tree.split.exists():
-        stored = read_split(tree.split)
+    asked, cv = plan.config.split, plan.config.cv
+    stored = read_split(tree.split) if asked == "auto" and tree.split.exists() else None
+    if stored is not None and _rule_of_folds(stored) == cv:
         unknown = sorted({run.key for run in plan.event_runs} - set(stored.run_key))
         if not unknown:
             logger.info("Split: %s, as stored.", tree.split)
@@ -79,6 +82,8 @@ def choose_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
     if not _is_rule(asked):
         return _with_regime(_split_from_file(Path(asked)), plan)
     _require_everyone(plan)
+    if cv is not None:
+        return make_folds(design_of(plan, catalogue, asked), rule=cv, seed=plan.config.random_seed)
     return make_split(design_of(plan, catalogue, asked), rule=asked, seed=plan.config.random_seed)
 
 
@@ -101,8 +106,9 @@ def keep_split(split: Split, tree: OutputTree, *, model_label: str, overwrite: b
 
 
 def split_hash(split: Split) -> str:
-    """SHA-256 of which trial is in which set; reasons do not count."""
-    rows = sorted(zip(split.run_key, split.stimulus_id, split.set_name, strict=True))
+    """SHA-256 of which trial is in which set, or fold; reasons do not count."""
+    of_rows = [str(fold) for fold in split.fold] or split.set_name
+    rows = sorted(zip(split.run_key, split.stimulus_id, of_rows, strict=True))
     return digest(canonical_json({"rows": rows}))
 
 
@@ -116,22 +122,54 @@ def sets_of_runs(
     DataError
         If the split knows a run but not all of its trials.
     """
-    known = set(split.run_key) if split is not None else set()
     new: SetName = "new"
     sets: dict[str, tuple[SetName, ...]] = {run.key: (new,) * trials[run.key].n_trials for run in runs}
+    for key, found in _assigned(split, runs, trials, say=True).items():
+        sets[key] = found.set_name
+    return sets
+
+
+def holds_out_people(split: Split) -> bool:
+    """Whether whole participants are held out."""
+    return split.regime.startswith("unseen participant")
+
+
+def tested_people(plan: Plan, split: Split) -> tuple[str, ...]:
+    """Participants that a score is about: where whole people are held out these, else everyone in the plan."""
+    if not holds_out_people(split):
+        return plan.participants
+    sets = sets_of_runs(split, plan.runs, plan.trials)
+    return tuple(p for p in plan.participants if any("test" in sets[run.key] for run in plan.runs_of(p)))
+
+
+def folds_of_runs(
+    split: Split | None, runs: Sequence[Run], trials: Mapping[str, Trials]
+) -> dict[str, tuple[int | None, ...]]:
+    """Fold of a cross-validation that holds each trial of each run out; None where there is none."""
+    folds: dict[str, tuple[int | None, ...]] = {run.key: (None,) * trials[run.key].n_trials for run in runs}
+    for key, found in _assigned(split, runs, trials, say=False).items():
+        folds[key] = found.fold
+    return folds
+
+
+def _assigned(
+    split: Split | None, runs: Sequence[Run], trials: Mapping[str, Trials], *, say: bool
+) -> dict[str, Assignment]:
+    """What the split says of the trials of each run that it knows."""
+    known = set(split.run_key) if split is not None else set()
     named = [run for run in runs if run.key in known]
     if split is None or not named:
-        return sets
+        return {}
     keys = [run.key for run in named for _ in range(trials[run.key].n_trials)]
     found = assign(split, keys, [name for run in named for name in trials[run.key].stimulus_id])
-    for note in found.notes:
+    for note in found.notes if say else ():
         logger.info("Split: %s.", note)
-    start = 0
+    parts, start = {}, 0
     for run in named:
         end = start + trials[run.key].n_trials
-        sets[run.key] = found.set_name[start:end]
+        parts[run.key] = Assignment(found.set_name[start:end], (), found.fold[start:end])
         start = end
-    return sets
+    return parts
 
 
 def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
@@ -153,7 +191,7 @@ def design_of(plan: Plan, catalogue: Catalogue, asked: str) -> SplitDesign:
         labels=labels,
         onset=np.concatenate([run.onset for run in trials]) if trials else np.empty(0),
         label_names=label_names,
-        blocked=all(run.stimulus_column is None for run in trials) or in_blocks(trials),
+        blocked=is_blocked(trials),
         continuous=movie is not None,
         movie=movie,
         repeated_clip=repeated,
@@ -215,6 +253,11 @@ def _guarded_labels(
     return labels[:, kept], tuple(name for name, keep in zip(names, kept, strict=True) if keep)
 
 
+def is_blocked(runs: Sequence[Trials]) -> bool:
+    """Whether trials are defined by their condition, or come in blocks of one."""
+    return all(run.stimulus_column is None for run in runs) or in_blocks(runs)
+
+
 def in_blocks(runs: Sequence[Trials]) -> bool:
     """Whether stimuli come in blocks of one condition.
 
@@ -247,15 +290,20 @@ def _set_column(
     return None
 
 
+def _rule_of_folds(split: Split) -> str | None:
+    """What ``--cv`` was when a split was made; None for a split without folds."""
+    return split.rule.removeprefix("cv ") if fold_numbers(split) else None
+
+
 def _is_rule(asked: str) -> bool:
-    return asked == "auto" or asked.startswith(("runs:", "column:"))
+    return asked == "auto" or asked.startswith(("runs:", "column:", "participants:"))
 
 
 def _split_from_file(path: Path) -> Split:
     if not path.is_file():
         raise MissingInputError(
             f"--split {path}: no such file, and no rule of that name.",
-            hint="auto, runs:N, column:NAME, or a file with the columns of split.tsv",
+            hint="auto, runs:N, column:NAME, participants:LABEL, or a file with the columns of split.tsv",
         )
     return read_split(path)
 
@@ -265,13 +313,17 @@ def _with_regime(split: Split, plan: Plan) -> Split:
     if split.regime:
         return split
     runs = [run for run in plan.event_runs for _ in range(plan.trials[run.key].n_trials)]
-    by_run = sets_of_runs(split, plan.event_runs, plan.trials)
-    sets = np.array([name for run in plan.event_runs for name in by_run[run.key]])
     names = [name for run in plan.event_runs for name in plan.trials[run.key].stimulus_id]
     _, stimulus = np.unique(np.array(names), return_inverse=True)
     _, person = np.unique(np.array([run.participant for run in runs]), return_inverse=True)
-    regime = regime_of(stimulus, person, train=np.isin(sets, ["train", "val"]), test=sets == "test")
-    return replace(split, regime=regime)
+    regimes = []
+    for part in parts_of(split):
+        by_run = sets_of_runs(part.split, plan.event_runs, plan.trials)
+        sets = np.array([name for run in plan.event_runs for name in by_run[run.key]])
+        if (sets == "test").any():
+            train = np.isin(sets, ["train", "val"])
+            regimes.append(regime_of(stimulus, person, train=train, test=sets == "test"))
+    return replace(split, regime=most_modest(regimes))
 
 
 def _require_everyone(plan: Plan) -> None:

@@ -53,8 +53,11 @@ def standardization_tensors(
 def stored_space(model: StoredModel, participant: str) -> VoxelSpace:
     """Voxels and regions of one participant as the decoder was trained with them."""
     name = "common" if model.config["common_space"] else participant
+    grids = model.config["grids"]
+    # In a common space an unseen participant has everyone's grid.
+    like = participant if participant in grids else next(iter(grids))
     return VoxelSpace(
-        grid=grid_of(model.config["grids"][participant]),
+        grid=grid_of(grids[like]),
         voxels=model.tensors[f"voxels.{name}"],
         region=model.tensors[f"region.{name}"],
         region_names=tuple(model.config["region_names"]),
@@ -62,7 +65,7 @@ def stored_space(model: StoredModel, participant: str) -> VoxelSpace:
 
 
 def stored_standardization(model: StoredModel, participant: str) -> Standardization:
-    """Offsets and scales of the units the decoder was trained on."""
+    """Offsets and scales of a participant's units that the decoder was trained on; none of an unseen one."""
     described = model.config["standardization"]
     scaling: Scaling = described["scaling"]
     if described["unit"] == "none":
@@ -70,6 +73,8 @@ def stored_standardization(model: StoredModel, participant: str) -> Standardizat
     prefix = f"sub-{participant}"
     sources: Mapping[str, Any] = described["sources"]
     names = sorted(name for name in sources if name == prefix or name.startswith(f"{prefix}_"))
+    if not names:
+        return Standardization(described["unit"], scaling, {})  # an unseen participant
     parts = [model.tensors[f"{name}.{participant}"] for name in (*_NAMES[scaling], "trials")]
     rows = zip(names, *parts, strict=True)
     return Standardization(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from clipmused_bids.config import as_tables
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.stimuli.target_files import TargetFile, open_target_file
 from clipmused_bids.errors import ClipMusedError, DataError, UsageError
+from clipmused_bids.evaluation.cross_validation import trials_of_decoder
 from clipmused_bids.records import SetName, Split, Targets
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker, load_target_maker, load_targets, prepare_targets
+from clipmused_bids.stages.contenders import Contender, plan_of
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import without_places
 from clipmused_bids.stages.splitting import sets_of_runs
@@ -53,7 +56,7 @@ def load_target_source(
             hint="leave out --targets, or --clip-model, --clip-weights and the table [targets] of the configuration",
         )
     source = open_target_file(Path(plan.config.inputs.targets))
-    _check_coverage(source, plan, split)
+    _check_coverage(source, plan, trials_of_decoder(split))
     return source
 
 
@@ -109,6 +112,27 @@ def targets_of(source: TargetSource, catalogue: Catalogue, stimulus_ids: Sequenc
         weights_hash=source.content_hash,
         low_source="file",
     )
+
+
+def source_of(source: TargetSource | None, plan: Plan, contender: Contender) -> TargetSource | None:
+    """Return where a contender's targets come from: the same features, joined as its options say.
+
+    Raises
+    ------
+    UsageError
+        If it differs in targets only, and these come from a file made elsewhere.
+    """
+    if source is None or not contender.info.guided:
+        return None
+    if isinstance(source, TargetMaker):
+        return replace(source, options=plan_of(plan, contender).hyperparameters.targets)
+    changed = sorted(contender.variant.overrides.get("targets", {}))
+    if changed:
+        raise UsageError(
+            f"{contender.name}: it differs by targets.{changed[0]}, but --targets holds one kind of features.",
+            hint="leave out --targets, or make a file for each kind",
+        )
+    return source
 
 
 def source_identity(source: TargetSource) -> dict[str, str]:

@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from itertools import product
 from typing import Any
 
-from clipmused_bids import __version__
-from clipmused_bids.config import as_tables, build_hyperparameters, merge
-from clipmused_bids.dataset.files.atomic import remove
-from clipmused_bids.dataset.files.comparison import differences, grid_fields
-from clipmused_bids.dataset.files.contents import read_json
+from clipmused_bids.config import build_hyperparameters
+from clipmused_bids.dataset.files.comparison import grid_fields
 from clipmused_bids.dataset.outputs.description import write_descriptions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
-    config_path,
-    history_path,
     model_path,
     save_model,
-    stored_participants,
     voxel_hash,
 )
-from clipmused_bids.errors import CannotCreateError
+from clipmused_bids.errors import DataError
+from clipmused_bids.evaluation.cross_validation import Part, parts_of
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
-from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
 from clipmused_bids.stages.auditing import SplitAudit, audit_fit, audit_split, stored_leakage
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.decoder_request import (
+    clear_the_way,
+    decoder_request,
+    fitted_to_everything,
+    is_done,
+    stored_decoder_serves,
+)
+from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.illustrate import draw_training
 from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.prepare import mask_setting
-from clipmused_bids.stages.progress import epoch_report
-from clipmused_bids.stages.splitting import keep_split, split_hash
+from clipmused_bids.stages.progress import epoch_report, warnings_only
+from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
-from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
+from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "decoder_request",
+    "decoders_of",
+    "refuse_other_decoders",
+    "stored_decoder_serves",
+    "train_decoder",
+    "train_group",
+]
 
-FORMAT = 1
+logger = logging.getLogger(__name__)
 
 
 def train_group(
@@ -54,14 +62,83 @@ def train_group(
     model_label: str,
     maker: TargetSource | None,
     device: str,
-) -> None:
-    """Train one decoder for all participants; methods that know one participant get one decoder each."""
-    audited = audit_split(plan, catalogue, split, tree=tree)
-    for members, participant in decoders_of(plan, method=method):
-        train_decoder(
-            plan, tree, catalogue, split, members=members, participant=participant, method=method,
-            model_label=model_label, maker=maker, device=device, audited=audited,
-        )  # fmt: skip
+    failures: Failures | None = None,
+) -> bool:
+    """Train what a method needs: one decoder for all participants, or one for each, in every part of the split.
+
+    A cross-validation has a part for each fold and one for all of them. A participant without training trials in a
+    part has no share in it.
+
+    Parameters
+    ----------
+    failures : Failures, optional
+        Takes errors of decoders of single participants; without, the first one is raised.
+
+    Returns
+    -------
+    bool
+        Whether every decoder was trained now, none reused.
+
+    Raises
+    ------
+    DataError
+        If there are too few participants for the method, or an unseen one can have no decoder.
+    """
+    if holds_out_people(split) and METHODS[method].per_participant:
+        raise DataError(
+            f"{method}: each participant has a decoder of their own, an unseen participant has none.",
+            hint="--method ridge-pooled decodes unseen participants of a common space",
+        )
+    failures = Failures(stop_at_first=True) if failures is None else failures
+    fresh, parts = True, parts_of(split)
+    for part in parts:
+        audited = audit_split(plan, catalogue, part.described, tree=tree)
+        for everyone, participant in decoders_of(plan.without(failures), method=method):
+            members = _with_training_trials(plan, part, everyone)
+            if not members:
+                continue
+            # Folds that are fitted in a moment all say the same.
+            hushed = part is not parts[0] and not METHODS[method].deep
+            with (
+                warnings_only(hushed),
+                failures.of_participant(participant) if participant else nullcontext(),
+            ):
+                _require_enough(method, members)
+                fresh &= train_decoder(
+                    plan, tree, catalogue, split, members=members, participant=participant, method=method,
+                    model_label=model_label, maker=maker, device=device, part=part,
+                    audited=audited,
+                )  # fmt: skip
+    if len(parts) > 1:
+        logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
+    return fresh
+
+
+def _with_training_trials(plan: Plan, part: Part, members: Sequence[str]) -> list[str]:
+    """Members that a fold, or an unseen participant's split, leaves training trials of.
+
+    Of another split everyone, whose lack is then an error.
+    """
+    if not part.name and not holds_out_people(part.split):
+        return list(members)
+    sets = sets_of_runs(part.split, plan.runs, plan.trials)
+    kept = [p for p in members if any("train" in sets[run.key] for run in plan.runs_of(p))]
+    for p in members:
+        if p not in kept:
+            logger.info(
+                "sub-%s: no training trials%s; not trained on.", p, f" in {part.name}" if part.name else ""
+            )
+    return kept
+
+
+def _require_enough(method: str, members: Sequence[str]) -> None:
+    least = METHODS[method].least_participants
+    verb = "is" if len(members) == 1 else "are"
+    if len(members) < least:
+        raise DataError(
+            f"{method}: needs at least {least} participants; there {verb} {len(members)}.",
+            hint="run it at level group with more participants",
+        )
 
 
 def decoders_of(plan: Plan, *, method: str) -> list[tuple[list[str], str | None]]:
@@ -83,11 +160,13 @@ def refuse_other_decoders(plan: Plan, split: Split, tree: OutputTree, *, maker: 
     """
     if plan.config.overwrite:
         return
-    for members, participant in decoders_of(plan, method=plan.config.method):
-        request = decoder_request(plan, split, members=members, method=plan.config.method, maker=maker)
+    method = plan.config.method
+    for part, (members, participant) in product(parts_of(split), decoders_of(plan, method=method)):
+        request = decoder_request(plan, split, members=members, method=method, maker=maker, part=part)
         for name in ("participants", "runs", "mask", "atlas_sha256"):
             request.pop(name)
-        _is_done(tree.model_folder(plan.config.model_label), participant, request, overwrite=False)
+        folder = tree.model_folder(plan.config.model_label, fold=part.fold)
+        is_done(folder, participant, request, overwrite=False)
 
 
 def train_decoder(
@@ -102,14 +181,22 @@ def train_decoder(
     model_label: str,
     maker: TargetSource | None,
     device: str,
+    part: Part | None = None,
     audited: SplitAudit | None = None,
-) -> None:
+) -> bool:
     """Train one decoder for ``members`` and store it, unless it is stored already.
 
     Parameters
     ----------
+    part : Part, optional
+        The part of a cross-validation that it is fitted to; without, the whole split.
     audited : SplitAudit, optional
-        What `audit_split` found in ``split``; without, it is called here.
+        What `audit_split` found in the part; without, it is called here.
+
+    Returns
+    -------
+    bool
+        Whether it was trained now.
 
     Raises
     ------
@@ -118,28 +205,32 @@ def train_decoder(
     DataError
         If the split or what is fitted leaks and ``allow_leakage`` is off.
     """
-    audited = audited or audit_split(plan, catalogue, split, tree=tree)
-    folder = tree.model_folder(model_label)
+    part = parts_of(split)[0] if part is None else part
+    audited = audited or audit_split(plan, catalogue, part.described, tree=tree)
+    plan = fitted_to_everything(plan) if part.of_all_folds else plan
+    folder = tree.model_folder(model_label, fold=part.fold)
     request = {
-        **decoder_request(plan, split, members=members, method=method, maker=maker),
+        **decoder_request(plan, split, members=members, method=method, maker=maker, part=part),
         "left_out": list(catalogue.left_out),
         "stimuli": catalogue.hashes_of(
-            set(stimuli_in(plan, split, "train", "val")),
+            set(stimuli_in(plan, part.split, "train", "val")),
             guiding=METHODS[method].guided and plan.config.inputs.targets is None,
         ),
     }
-    whose = f"sub-{participant}" if participant else "group"
-    _clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
-    done = _is_done(folder, participant, request, overwrite=plan.config.overwrite)
+    whose = " ".join(filter(None, (f"sub-{participant}" if participant else "group", part.name)))
+    clear_the_way(folder, participant, request, overwrite=plan.config.overwrite)
+    done = is_done(folder, participant, request, overwrite=plan.config.overwrite)
     # Not before a decoder of another configuration is refused: its split must stay as it is.
     keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     if done:
         logger.info("%s: decoder %s reused.", whose, model_label)
-        return
+        return False
     with ExitStack() as scratch:
-        training = training_set(plan, tree, catalogue, split, members=members, method=method, maker=maker,
-                                scratch=scratch)  # fmt: skip
-        audit_fit(plan, catalogue, split, training)
+        training = training_set(
+            plan, tree, catalogue, part.split, described=part.described, members=members, method=method, maker=maker,
+            scratch=scratch,
+        )  # fmt: skip
+        audit_fit(plan, catalogue, part.described, training)
         options = plan.hyperparameters.training
         logger.info(
             "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
@@ -151,14 +242,15 @@ def train_decoder(
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         history = fitted.fit(training.train, training.validation, report=epoch_report(options.max_epochs))
-        leaks = audit_fit(plan, catalogue, split, training)
+        leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
     tensors |= voxel_tensors(training.train)
     config = {
         **request,
         **_fitted_config(training, plan, catalogue),
-        "leakage": stored_leakage(plan, split, training, of_split=audited, of_fit=leaks),
+        "variant": plan.config.variant or method,
+        "leakage": stored_leakage(plan, part.described, training, of_split=audited, of_fit=leaks),
         "decoder": fitted.config(),
         "parameters": fitted.summary(),
         "best_epoch": history.best_epoch,
@@ -169,111 +261,6 @@ def train_decoder(
         draw_training(folder, history, participant=participant)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
-
-
-def stored_decoder_serves(
-    tree: OutputTree,
-    *,
-    participant: str | None,
-    model_label: str,
-    request: Mapping[str, Any],
-    overwrite: bool,
-) -> bool:
-    """Whether the decoder that is asked for is stored already; nothing is changed.
-
-    Raises
-    ------
-    CannotCreateError
-        If a decoder of another configuration is in the way and ``overwrite`` is off.
-    """
-    folder = tree.model_folder(model_label)
-    if not overwrite:
-        _clear_the_way(folder, participant, request, overwrite=False)
-    return _is_done(folder, participant, request, overwrite=overwrite)
-
-
-def decoder_request(
-    plan: Plan, split: Split, *, members: Sequence[str], method: str, maker: TargetSource | None
-) -> dict[str, Any]:
-    """What decides about a decoder before anything is read; equal requests give equal decoders."""
-    hyperparameters = stored_hyperparameters(plan, maker)
-    # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
-    used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
-        {"model", "training"} if METHODS[method].deep else set()
-    )
-    if METHODS[method].guided:
-        used.add("targets")
-    inputs = as_tables(plan.config.inputs)
-    for name in (
-        "derivatives", "betas", "stimuli_dirs", "stimulus_map", "labels", "captions", "targets", "movie", "mask",
-    ):  # fmt: skip
-        # Places differ between machines; what they held is compared by hashes and names.
-        inputs.pop(name, None)
-    inputs.pop("atlas", None)
-    atlas = choose_atlas(plan) if METHODS[method].reads_regions else None
-    return {
-        "format": FORMAT,
-        "method": method,
-        "participants": list(members),
-        "preset": plan.preset if METHODS[method].deep else None,
-        "hyperparameters": merge(
-            {name: value for name, value in hyperparameters.items() if name in used},
-            {"responses": {"kind": plan.kind}},
-        ),
-        "inputs": {**inputs, "atlas": None if atlas is None else atlas.label},
-        "atlas_sha256": None if atlas is None else atlas_hash(atlas, members),
-        "mask": mask_setting(plan, members[0]),
-        "response_kind": plan.kind,
-        "space": plan.runs[0].space,
-        "common_space": plan.common_space,
-        "tasks": sorted({run.task for run in plan.runs}),
-        "runs": sorted(run.key for run in plan.runs if run.participant in members),
-        "clip": None if maker is None else source_identity(maker),
-        "split": {"rule": split.rule, "regime": split.regime, "hash": split_hash(split)},
-        "random_seed": plan.config.random_seed,
-        "version": __version__,
-    }
-
-
-def _clear_the_way(
-    folder: Path, participant: str | None, request: Mapping[str, Any], *, overwrite: bool
-) -> None:
-    """See that no other decoder under this label would decode these people instead of the one to be trained.
-
-    Raises
-    ------
-    CannotCreateError
-        If there is one and ``overwrite`` is off; names it.
-    """
-    # The group's decoder and a participant's own are rivals where the group knows the participant.
-    others: list[str | None] = [] if participant is not None else list(stored_participants(folder))
-    if participant is not None and model_path(folder, participant=None).exists():
-        others.append(None)
-    for other in others:
-        stored = read_json(config_path(folder, participant=other))
-        if not set(stored["participants"]) & set(request["participants"]):
-            continue
-        path = model_path(folder, participant=other)
-        if not overwrite:
-            raise CannotCreateError(
-                f"{folder.name}: {path.name} (method {stored['method']}) is stored under this label for "
-                f"{', '.join(f'sub-{p}' for p in stored['participants'])}.",
-                hint="another --model-label keeps both; --overwrite removes it",
-            )
-        for old in (path, config_path(folder, participant=other), history_path(folder, participant=other)):
-            remove(old)
-
-
-def _is_done(folder: Path, participant: str | None, request: Mapping[str, Any], *, overwrite: bool) -> bool:
-    if not model_path(folder, participant=participant).exists() or overwrite:
-        return False
-    stored = read_json(config_path(folder, participant=participant))
-    lines = differences({name: stored.get(name) for name in request}, request, sides=("then", "now"))
-    if lines:
-        raise CannotCreateError(
-            f"{folder.name}: a decoder of another configuration is stored: {'; '.join(lines[:6])}.",
-            hint="--overwrite trains it again; another --model-label keeps both",
-        )
     return True
 
 

@@ -37,7 +37,7 @@ from clipmused_bids.stages.fit_record import FitRecord
 from clipmused_bids.stages.label_choice import training_labels
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
-from clipmused_bids.stages.splitting import sets_of_runs
+from clipmused_bids.stages.splitting import holds_out_people, sets_of_runs, tested_people
 from clipmused_bids.stages.standardized import (
     Standardization,
     fit_standardization,
@@ -87,15 +87,27 @@ def training_set(
     method: str,
     maker: TargetSource | None,
     scratch: ExitStack,
+    described: Split | None = None,
 ) -> TrainingSet:
-    """Open responses and lay out training and validation trials; test responses are never among them."""
+    """Open responses and lay out training and validation trials; test responses are never among them.
+
+    Parameters
+    ----------
+    described : Split, optional
+        Its training trials standardise, choose voxels and choose labels; without, those of ``split``.
+    """
+    described = split if described is None else described
     people = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in members]
     record = FitRecord(people)
-    voxels = usable_voxels(people, common_space=plan.common_space)
+    # Voxels that those who are to be decoded unseen have too; of their responses nothing is read.
+    holds_out = plan.common_space and holds_out_people(split)
+    unseen = [p for p in tested_people(plan, split) if p not in members] if holds_out else []
+    others = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in unseen]
+    voxels = usable_voxels([*people, *others], common_space=plan.common_space)[: len(people)]
     sets = [row_sets(person, plan, split) for person in people]
     names = np.array([name for person in sets for name in person])
     standardizations = [
-        participant_standardization(plan, person, own, split)
+        participant_standardization(plan, person, own, described)
         for person, own in zip(people, voxels, strict=True)
     ]
     _say_transductive(standardizations)
@@ -103,7 +115,8 @@ def training_set(
         response_table(person, own, scaling)
         for person, own, scaling in zip(people, voxels, standardizations, strict=True)
     ]
-    choice = _voxel_choice(plan, people, tables, sets, record=record)
+    described_sets = [row_sets(person, plan, described) for person in people]
+    choice = _voxel_choice(plan, people, tables, described_sets, record=record)
     if choice is not None:
         voxels = tuple(own[kept] for own, kept in zip(voxels, choice.kept, strict=True))
         tables = [table.of_voxels(kept) for table, kept in zip(tables, choice.kept, strict=True)]
@@ -111,7 +124,7 @@ def training_set(
             scaling.of_voxels(kept) for scaling, kept in zip(standardizations, choice.kept, strict=True)
         ]
     stimuli = tuple(name for person in people for name in person.stimulus_id)
-    label_names = training_labels(plan, catalogue, split, record=record)
+    label_names = training_labels(plan, catalogue, described, record=record)
     labels = catalogue.labels_of(stimuli, names=label_names)
     _require_labelled(labels, names)
     targets = guiding_targets(maker, catalogue, stimuli, names.tolist())

@@ -60,3 +60,20 @@ def test_images_shown_in_blocks_are_not_divided_within_blocks(
     split = pd.read_csv(tmp_path / "split.tsv", sep="\t")
     assert set(split["rule"]) == {"tail"}
     assert "0 missing" not in done.stderr, "its images are not there, and none is invented"
+
+
+def test_haxby_leaves_one_run_out(command: Command, tmp_path: Path) -> None:
+    """The reference in the data's README: 0.69 over 12 runs, chance 0.125."""
+    done = command(
+        Path(str(DATA)) / "haxby1", tmp_path, "group", "--cv", "runs", "--method", "ridge,logistic"
+    )
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "group_desc-ridge_comparison.tsv", sep="\t", na_values="n/a")
+    rows = table[(table["participant_id"] == "group") & (table["metric"] == "top1")].set_index("method")
+    assert set(rows.index) == {"ridge", "logistic", "ridge-pooled", "prevalence"}
+    assert rows.loc["ridge", "n_trials"] == 96
+    assert (rows.loc[["ridge", "logistic"], "value"] >= 0.6).all()
+    assert (rows.loc[["ridge", "logistic"], "p_value"] <= 0.01).all()
+    assert rows.loc["prevalence", "value"] == pytest.approx(0.125)
+    folds = pd.read_csv(tmp_path / "group_desc-ridge_folds.tsv", sep="\t", na_values="n/a")
+    assert sorted(folds["fold"].unique()) == list(range(1, 13))

@@ -8,9 +8,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from clipmused_bids.dataset.outputs.metric_files import MetricRow
 from clipmused_bids.errors import DataError
+from clipmused_bids.methods.variants import VARIANTS
 from clipmused_bids.records import Score, Split
+from clipmused_bids.stages.comparing import Rival
+from clipmused_bids.stages.contenders import Contender, label_beside
 from clipmused_bids.stages.decode import decode_participants
-from clipmused_bids.stages.evaluate import baseline_label, compare, comparison_table
+from clipmused_bids.stages.evaluate import compare, participant_table
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
@@ -104,7 +107,7 @@ def made(method: str, quality: float, *, seed: int = 0) -> Scored:
     mean = float(np.mean([row.score.value for row in rows]))
     rows.append(MetricRow("group", "test", "single trials", Score("mAP", mean, 0.4, 2, 120)))
     return Scored(
-        "x",
+        method,
         method,
         ("cat", "dog"),
         tuple(people.tolist()),
@@ -116,6 +119,13 @@ def made(method: str, quality: float, *, seed: int = 0) -> Scored:
     )
 
 
+def rivals_of(*scored: Scored) -> list[Rival]:
+    return [
+        Rival(Contender(VARIANTS[one.method], one.label, main=k == 0, asked=True), one)
+        for k, one in enumerate(scored)
+    ]
+
+
 @pytest.mark.parametrize(("quality", "answer"), [(3.0, "yes"), (-1.0, "no")])
 def test_the_rival_is_the_better_linear_baseline(quality: float, answer: str) -> None:
     """And never the floor, however well it does here."""
@@ -124,38 +134,39 @@ def test_the_rival_is_the_better_linear_baseline(quality: float, answer: str) ->
         "ridge-pooled": made("ridge-pooled", 0.6, seed=2),
         "prevalence": made("prevalence", 9.0),
     }
-    verdicts = compare(made("clip-mused", quality), rivals, metric="mAP", seed=0)
+    ours = made("clip-mused", quality)
+    verdicts = compare(ours, rivals_of(ours, *rivals.values()), metric="mAP", seed=0)
     assert len(verdicts) == 2
     for interval, text in verdicts:
         assert answer in text
         assert "ridge-pooled" in text
         assert np.sign(interval.mean) == np.sign(quality)
-    ours, theirs = made("clip-mused", quality), rivals["ridge-pooled"]
+    theirs = rivals["ridge-pooled"]
     differences = [
         ours.score_of("mAP", p).value - theirs.score_of("mAP", p).value for p in ("01", "02", "03")
     ]
     assert verdicts[0][0].mean == pytest.approx(np.mean(differences))
 
 
-def test_baselines_are_not_compared_with_themselves() -> None:
-    assert (
-        compare(made("ridge", 1.0), {"ridge-pooled": made("ridge-pooled", 2.0)}, metric="mAP", seed=0) == []
-    )
-    assert (
-        compare(made("clip-mused", 1.0), {"prevalence": made("prevalence", 2.0)}, metric="mAP", seed=0) == []
-    )
+def test_the_best_baseline_is_not_compared_with_itself() -> None:
+    good, poor, floor = made("ridge-pooled", 2.0), made("ridge", 0.2), made("prevalence", 2.0)
+    assert compare(good, rivals_of(good, poor), metric="mAP", seed=0) == []
+    assert [text.split(": ")[1][:2] for _, text in compare(poor, rivals_of(poor, good), metric="mAP", seed=0)] == [
+        "no", "no",
+    ]  # fmt: skip
+    assert compare(floor, rivals_of(floor), metric="mAP", seed=0) == []
 
 
 def test_the_table_holds_everyone_and_every_rival() -> None:
     ours, rival = made("clip-mused", 1.0), made("ridge", 0.5)
-    lines = comparison_table(ours, {"ridge": rival}, ceilings={"01": 0.25}, main="mAP").splitlines()
+    lines = participant_table(ours, {"ridge": rival}, ceilings={"01": 0.25}, main="mAP").splitlines()
     assert [line.split()[0] for line in lines] == ["participant", "sub-01", "sub-02", "sub-03", "group"]
     first = lines[1].split()
     assert first[1:3] == [f"{ours.score_of('mAP', '01').value:.3f}", "0.400"]
     assert first[-2:] == [f"{rival.score_of('mAP', '01').value:.3f}", "0.250"]
     assert lines[2].split()[-1] == "n/a", "no ceiling is known there"
-    assert "top1" in comparison_table(ours, {}, ceilings={}, main="top1").splitlines()[0]
+    assert "top1" in participant_table(ours, {}, ceilings={}, main="top1").splitlines()[0]
 
 
 def test_names_of_baselines_are_labels() -> None:
-    assert baseline_label("clipmused", "ridge-pooled") == "clipmused+ridgepooled"
+    assert label_beside("clipmused", VARIANTS["ridge-pooled"]) == "clipmused+ridgepooled"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, write_json, write_tsv
-from clipmused_bids.dataset.files.tsv import Table, read_table
+from clipmused_bids.dataset.files.tsv import Table, is_missing, read_table
 from clipmused_bids.errors import DataError
-from clipmused_bids.records import SetName, Split
+from clipmused_bids.records import FEWEST_FOLDS, SetName, Split
 
 _NEEDED = ("run", "stimulus_id", "set")
 _COLUMNS: Mapping[str, Any] = {
@@ -19,6 +19,7 @@ _COLUMNS: Mapping[str, Any] = {
     },
     "stimulus_id": {"Description": "Stimulus; `#2` after it is its second presentation in the run"},
     "set": {"Description": "train, val, test, or none for trials that are left out"},
+    "fold": {"Description": "Fold of the cross-validation that holds the trials out; n/a without one"},
     "reason": {"Description": "Why the trials are in this set"},
     "rule": {"Description": "Rule that made the split"},
     "regime": {"Description": "What a score of the test set speaks about"},
@@ -49,6 +50,7 @@ def write_split(path: Path, split: Split, *, sources: Sequence[str] = ()) -> Non
             "run": split.run_key,
             "stimulus_id": split.stimulus_id,
             "set": split.set_name,
+            "fold": split.fold or (None,) * n_rows,
             "reason": split.reason,
             "rule": [split.rule] * n_rows,
             "regime": [split.regime] * n_rows,
@@ -92,6 +94,7 @@ def read_split(path: Path) -> Split:
     keys = [_run_key(cell) for cell in table.columns["run"]]
     stimuli = ["" if cell == NOT_AVAILABLE else cell for cell in table.columns["stimulus_id"]]
     sets = [_set_name(cell, row, path=path) for row, cell in enumerate(table.columns["set"], start=1)]
+    folds = _folds(table)
     reasons = table.columns.get("reason", (f"listed in {path.name}",) * table.n_rows)
     rows = _first_rows(keys, stimuli, sets, path=path)
     return Split(
@@ -101,6 +104,7 @@ def read_split(path: Path) -> Split:
         reason=tuple(reasons[k] for k in rows),
         rule=_constant(table, "rule", otherwise="file"),
         regime=_constant(table, "regime", otherwise=""),
+        fold=tuple(folds[k] for k in rows) if folds else (),
     )
 
 
@@ -129,6 +133,22 @@ def _set_name(cell: str, row: int, *, path: Path) -> SetName:
         if cell == name != "new":
             return name
     raise DataError(f"{path}: row {row} has the set {cell}.", hint="sets are train, val, test and none")
+
+
+def _folds(table: Table) -> tuple[int | None, ...]:
+    """Fold of each row; empty where there is no cross-validation."""
+    cells = table.columns.get("fold", ())
+    if all(is_missing(cell) for cell in cells):
+        return ()
+    wrong = [cell for cell in cells if not (is_missing(cell) or (cell.isdecimal() and int(cell) > 0))]
+    if wrong:
+        raise DataError(f"{table.path}: fold {wrong[0]}; expected numbers from 1, or n/a.")
+    numbers = sorted({int(cell) for cell in cells if not is_missing(cell)})
+    if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < FEWEST_FOLDS:
+        raise DataError(
+            f"{table.path}: folds {', '.join(map(str, numbers))}; expected 1, 2, ... up to at least {FEWEST_FOLDS}."
+        )
+    return tuple(None if is_missing(cell) else int(cell) for cell in cells)
 
 
 def _constant(table: Table, name: str, *, otherwise: str) -> str:

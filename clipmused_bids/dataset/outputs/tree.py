@@ -63,6 +63,12 @@ class OutputTree:
         """Table of the scores of all participants."""
         return self.root / f"group_desc-{model_label}_metrics.tsv"
 
+    def group_table(
+        self, *, model_label: str, kind: Literal["comparison", "labels", "folds", "timing"]
+    ) -> Path:
+        """Table of what is told beside the scores: rivals, single labels, folds, seconds."""
+        return self.root / f"group_desc-{model_label}_{kind}.tsv"
+
     def statmap(
         self, participant: str, *, space: str | None, model_label: str, level: Literal["Low", "High"]
     ) -> Path:
@@ -101,9 +107,10 @@ class OutputTree:
         """Folder of the CLIP features of one model; its name keeps letters, digits and ``+`` only."""
         return self.root / "stimuli" / f"desc-{bids_label(clip_model)}_embeddings"
 
-    def model_folder(self, model_label: str) -> Path:
-        """Folder of one decoder, or of one for each participant."""
-        return self.root / "models" / model_label
+    def model_folder(self, model_label: str, *, fold: int | None = None) -> Path:
+        """Folder of one decoder, or of one for each participant; ``fold``: of those of a fold of a cross-validation."""
+        folder = self.root / "models" / model_label
+        return folder if fold is None else folder / "folds" / str(fold)
 
     def log_folder(self, run_uuid: str) -> Path:
         """Folder of the configuration and log of one run of the program."""
