@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from clipmused_bids.methods.base import (
     require_trials,
 )
 from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
+from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.loop import Trainer
@@ -62,6 +63,53 @@ class ClipMusedMethod:
         self._architecture: Architecture | None = None
         self._members: list[ClipMused] = []
         self._alignment = ""
+        self._templates: list[Template] = []
+        self._adaptation: dict[str, Any] | None = None
+
+    @property
+    def members(self) -> tuple[ClipMused, ...]:
+        """The trained decoders whose predictions are averaged."""
+        return tuple(self._members)
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """What links a new participant to each member; empty where maps are shared, or nothing was stored."""
+        return tuple(self._templates)
+
+    @property
+    def signature(self) -> Signature:
+        """What data the decoder was fitted to."""
+        assert self._signature is not None, "fit or restore first"
+        return self._signature
+
+    @property
+    def architecture(self) -> Architecture:
+        """What fixes the decoder's tensors."""
+        assert self._architecture is not None, "fit or restore first"
+        return self._architecture
+
+    @property
+    def adaptation(self) -> Mapping[str, Any] | None:
+        """How the decoder was fitted to a new participant of another one; None where it was trained."""
+        return self._adaptation
+
+    @classmethod
+    def adapted(
+        cls,
+        base: ClipMusedMethod,
+        members: Sequence[ClipMused],
+        *,
+        signature: Signature,
+        architecture: Architecture,
+        adaptation: Mapping[str, Any],
+    ) -> ClipMusedMethod:
+        """Put together the decoder of a new participant; see ``methods.adaptation``."""
+        method = cls(hyperparameters=base.hyperparameters, seed=base.seed, device=str(base.device))
+        method._signature, method._architecture = signature, architecture
+        method._alignment = str(adaptation["alignment"])
+        method._members = list(members)
+        method._adaptation = dict(adaptation)
+        return method
 
     def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
         """Train; the validation trials choose the epoch.
@@ -75,16 +123,19 @@ class ClipMusedMethod:
         require_finite_trials(train)
         self._signature = Signature.of(train)
         self._architecture = choose_architecture(train, self.hyperparameters.model)
-        self._members = []
+        self._members, self._templates = [], []
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
             model, history = self._train(
                 train, validation, seed=self.seed + m, report=_with_member(report, member=m + 1)
             )
+            fitted_to = train
             if self.hyperparameters.fit_on == "train+validation":
                 model, history = self._train_again(train, validation, history, seed=self.seed + m)
+                fitted_to = joined_trials(train, validation)
             histories.append(history)
             self._members.append(model)
+            self._keep_template(model, fitted_to)
         return _joined(histories)
 
     def _train(
@@ -127,6 +178,18 @@ class ClipMusedMethod:
         note = f"{history.stopped}; trained again on train+validation for {n_epochs} epochs"
         return model, replace(history, stopped=note)
 
+    def _keep_template(self, model: ClipMused, fitted_to: TrialData) -> None:
+        """Describe the shared features, for new participants, where each participant has maps of his own."""
+        if self.architecture.kind in {"own-roi", "aligned"}:
+            template = make_template(
+                model,
+                fitted_to,
+                minimum=self.hyperparameters.model.n_shared,
+                alphas=self.hyperparameters.linear.alphas,
+                device=self.device,
+            )
+            self._templates.append(template)
+
     def predict_proba(self, data: TrialData) -> FloatArray:
         """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
         assert self._signature is not None, "fit or restore first"
@@ -144,13 +207,17 @@ class ClipMusedMethod:
         tensors = self._architecture.tensors()
         for m, model in enumerate(self._members):
             tensors |= {f"member.{m}.{name}": value for name, value in tensors_of(model).items()}
+        for m, template in enumerate(self._templates):
+            tensors |= template.tensors(f"template.{m}.")
         return tensors
 
     def config(self) -> dict[str, Any]:
         """Return hyper-parameters, architecture, labels, participants and masks."""
         assert self._signature is not None, "fit or restore first"
         assert self._architecture is not None
+        adaptation = {} if self._adaptation is None else {"adaptation": self._adaptation}
         return {
+            **adaptation,
             "signature": self._signature.to_config(),
             "architecture": self._architecture.to_config(),
             "hyperparameters": as_tables(self.hyperparameters),
@@ -191,6 +258,9 @@ class ClipMusedMethod:
                 {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)},
             )
             method._members.append(model)
+            template = Template.from_tensors(tensors, f"template.{m}.")
+            method._templates += [] if template is None else [template]
+        method._adaptation = config.get("adaptation")
         return method
 
 
