@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clipmused_bids.decoder.model import ClipMused, Patches
+from clipmused_bids.decoder.network import Features, Network
 from clipmused_bids.decoder.readout import FixedReadout
+from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches
 from clipmused_bids.records import FloatArray, ResponseTable, TrialData
 
 
@@ -22,11 +23,11 @@ class FeaturePatches(nn.Module):
 
     Parameters
     ----------
-    patches : Patches
+    patches : Features
         Whose shared step is taken.
     """
 
-    def __init__(self, patches: Patches) -> None:
+    def __init__(self, patches: Features) -> None:
         super().__init__()
         self.shared = patches
         self.n_patches = patches.n_patches
@@ -38,10 +39,11 @@ class FeaturePatches(nn.Module):
 
     def embed(self, f_BF: Tensor) -> Tensor:
         """Return the patches (B, M, D)."""
+        assert isinstance(self.shared, AlignedPatches | OwnRegionPatches)
         return self.shared.embed(f_BF)
 
 
-def core_of(model: ClipMused) -> ClipMused:
+def core_of(model: Network) -> Network:
     """Copy a decoder of one participant into one that reads what ``as_features`` lays out.
 
     Nothing is dropped at random: features are few, and each is needed.
@@ -53,7 +55,7 @@ def core_of(model: ClipMused) -> ClipMused:
         readout = FixedReadout(n_voxels=[n_features + n_labels], n_labels=n_labels)
         pick = np.eye(n_features + n_labels)[:, n_features:]
         readout.start_from([pick], [np.zeros(n_labels)], weight=float(core.readout.weight.detach()))
-        core.readout = readout.to(core.tokens.subject.device)
+        core.readout = readout.to(next(core.parameters()).device)
     core.patches = FeaturePatches(core.patches)
     core.input_dropout = nn.Dropout(0.0)
     return core
@@ -69,10 +71,11 @@ def as_features(data: TrialData, features: FloatArray, scores: FloatArray | None
 
 
 @torch.no_grad()
-def through_maps(model: ClipMused, data: TrialData) -> TrialData:
+def through_maps(model: Network, data: TrialData) -> TrialData:
     """Trials that nothing was fitted to, as features and scores by the model's own maps."""
-    x_BV = torch.as_tensor(data.read()[0], device=model.tokens.subject.device)
+    x_BV = torch.as_tensor(data.read()[0], device=next(model.parameters()).device)
     features = model.patches.features(x_BV, 0).cpu().numpy()
-    fixed = isinstance(model.readout, FixedReadout)
-    scores = model.readout.scores(x_BV, 0).cpu().numpy() if fixed else None  # type: ignore[union-attr, operator]
+    scores = None
+    if isinstance(model.readout, FixedReadout):
+        scores = model.readout.scores(x_BV, 0).cpu().numpy()
     return as_features(data, features, scores)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmused_bids.decoder.model import ClipMused
+from clipmused_bids.decoder.network import Network
 from clipmused_bids.methods.base import Tensors, label_frequency
 from clipmused_bids.methods.ridge_solver import array_rows, fit_ridge
 from clipmused_bids.methods.starts import bounded_frequency
@@ -121,13 +121,13 @@ class Template:
 
 
 def make_template(
-    model: ClipMused, train: TrialData, *, minimum: int, alphas: tuple[float, ...], device: torch.device
+    model: Network, train: TrialData, *, minimum: int, alphas: tuple[float, ...], device: torch.device
 ) -> Template:
     """Describe the shared features of training trials by a trained decoder with maps of each participant's own.
 
     Parameters
     ----------
-    model : ClipMused
+    model : Network
     train : TrialData
         Trials that the decoder was fitted to.
     minimum : int
@@ -171,7 +171,7 @@ def make_template(
 
 
 @torch.no_grad()
-def shared_features(model: ClipMused, data: TrialData, *, device: torch.device) -> FloatArray:
+def shared_features(model: Network, data: TrialData, *, device: torch.device) -> FloatArray:
     """Bring trials into the features that all participants share, (n, F) float32, in the order of the trials."""
     model = model.to(device)
     found = np.zeros((data.n_trials, model.patches.n_features), dtype=np.float32)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import Term
-from clipmused_bids.decoder.model import ClipMused
+from clipmused_bids.decoder.network import Network
 from clipmused_bids.records import TrialData
 from clipmused_bids.training.batches import Batch
 from clipmused_bids.training.loop import Row, Trainer
@@ -22,9 +22,9 @@ class AnchoredTrainer(Trainer):
 
     Parameters
     ----------
-    model : ClipMused
+    model : Network
         Changed in place.
-    train, validation, options, seed, device
+    train, validation, options, seed, device, guided
         As in ``Trainer``.
     trained : sequence of str
         Names of the parameters that are trained; the others no longer ask for gradients.
@@ -34,19 +34,20 @@ class AnchoredTrainer(Trainer):
 
     def __init__(
         self,
-        model: ClipMused,
+        model: Network,
         train: TrialData,
         validation: TrialData,
         *,
         options: TrainingOptions,
         seed: int,
         device: torch.device,
+        guided: bool,
         trained: Sequence[str],
         pull: float,
     ) -> None:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-        super().__init__(model, train, validation, options=options, seed=seed, device=device)
+        super().__init__(model, train, validation, options=options, seed=seed, device=device, guided=guided)
         self.pull = pull
         self.anchored = [
             (parameter, parameter.detach().clone())

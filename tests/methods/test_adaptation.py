@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from clipmused_bids.config import Hyperparameters, ModelOptions, TrainingOptions
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.methods.adaptation import adapt
-from clipmused_bids.methods.clip_mused import ClipMusedMethod
+from clipmused_bids.methods.network import NetworkMethod
 from clipmused_bids.methods.registry import create, restore
 from clipmused_bids.records import Grid, ResponseTable, TrialData, VoxelSpace
 
@@ -100,11 +101,11 @@ def nothing(data: TrialData) -> TrialData:
     return rows(data, 0, 0)
 
 
-def base_of(data: TrialData, hyperparameters: Hyperparameters) -> ClipMusedMethod:
+def base_of(data: TrialData, hyperparameters: Hyperparameters) -> NetworkMethod:
     known = known_people(data)
     base = create("clip-mused", hyperparameters=hyperparameters, seed=0, device="cpu")
     base.fit(rows(known, 0, 120), rows(known, 120, 160))
-    assert isinstance(base, ClipMusedMethod)
+    assert isinstance(base, NetworkMethod)
     return base
 
 
@@ -122,7 +123,7 @@ def table() -> Table:
 
 
 @pytest.fixture(scope="module")
-def kinds(table: Table) -> tuple[ClipMusedMethod, TrialData, TrialData]:
+def kinds(table: Table) -> tuple[NetworkMethod, TrialData, TrialData]:
     """Base, a new participant, and his test trials."""
     data = two_kinds_of_people(table)
     new = data.of_participant("07")
@@ -130,7 +131,7 @@ def kinds(table: Table) -> tuple[ClipMusedMethod, TrialData, TrialData]:
 
 
 @pytest.fixture(scope="module")
-def latent(table: Table) -> tuple[ClipMusedMethod, TrialData, TrialData]:
+def latent(table: Table) -> tuple[NetworkMethod, TrialData, TrialData]:
     data = one_latent_space(table)
     new = data.of_participant("04")
     return base_of(data, NATIVE), new, rows(new, 160, 240)
@@ -142,8 +143,14 @@ def area(method: object, test: TrialData) -> float:
     return float(np.mean([roc_auc_score(truth, score) for truth, score in each]))
 
 
+def adaptation_of(method: NetworkMethod) -> Mapping[str, Any]:
+    found = method.fitted().adaptation
+    assert found is not None
+    return found
+
+
 def test_a_token_learns_from_few_trials_what_kind_of_person_this_is(
-    kinds: tuple[ClipMusedMethod, TrialData, TrialData],
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, test = kinds
     by_n = {n: area(adapt(base, rows(new, 0, n), nothing(new)), test) for n in (0, 40)}
@@ -152,18 +159,17 @@ def test_a_token_learns_from_few_trials_what_kind_of_person_this_is(
 
 
 def test_without_trials_the_mean_token_of_the_known_people_decodes(
-    kinds: tuple[ClipMusedMethod, TrialData, TrialData],
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, _ = kinds
     method = adapt(base, nothing(new), rows(new, 0, 100))
     expected = base.state()["member.0.tokens.subject"].mean(axis=0, keepdims=True)
     np.testing.assert_array_equal(method.state()["member.0.tokens.subject"], expected)
-    assert method.adaptation is not None
-    assert (method.adaptation["n_trials"], method.adaptation["n_validation_trials"]) == (0, 0)
+    assert (adaptation_of(method)["n_trials"], adaptation_of(method)["n_validation_trials"]) == (0, 0)
 
 
 def test_only_the_token_is_fitted_in_a_common_space(
-    kinds: tuple[ClipMusedMethod, TrialData, TrialData],
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, _ = kinds
     before = {name: value.copy() for name, value in base.state().items()}
@@ -176,13 +182,12 @@ def test_only_the_token_is_fitted_in_a_common_space(
             np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert found["member.0.tokens.subject"].shape == (1, 2, 16)
     assert not np.allclose(found["member.0.tokens.subject"], before["member.0.tokens.subject"].mean(axis=0))
-    assert method.adaptation is not None
-    assert method.adaptation["fitted_values"] == {"tokens": 2 * 16, "maps": 0, "readout": 0}
+    assert adaptation_of(method)["fitted_values"] == {"tokens": 2 * 16, "maps": 0, "readout": 0}
     assert method.summary()["per_participant"] == {"07": 2 * 16}
 
 
 def test_labels_without_any_relation_leave_the_mean_token(
-    kinds: tuple[ClipMusedMethod, TrialData, TrialData],
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     """Held-out trials choose; noise must not talk them into anything better than the mean token by much."""
     base, new, _ = kinds
@@ -190,24 +195,22 @@ def test_labels_without_any_relation_leave_the_mean_token(
     shuffled = np.random.default_rng(0).permutation(validation.n_trials)
     method = adapt(base, rows(new, 0, 40), replace(validation, labels=1 - validation.labels[shuffled]))
     start = adapt(base, nothing(new), nothing(new))
-    assert method.adaptation is not None
     wrong = replace(validation, labels=1 - validation.labels[shuffled])
     assert area(method, wrong) >= area(start, wrong) - 0.02
 
 
 def test_what_is_chosen_is_never_worse_than_the_mean_token_on_what_was_looked_at(
-    kinds: tuple[ClipMusedMethod, TrialData, TrialData],
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, _ = kinds
     for n in (20, 30):
         method = adapt(base, rows(new, 0, n), nothing(new))
-        assert method.adaptation is not None
-        loss = method.adaptation["held_out_loss"]
+        loss = adaptation_of(method)["held_out_loss"]
         assert loss["chosen"] <= loss["mean token"]
 
 
 def test_a_new_participant_is_restored_like_any_decoder(
-    latent: tuple[ClipMusedMethod, TrialData, TrialData],
+    latent: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, test = latent
     method = adapt(base, rows(new, 0, 40), nothing(new), source={"label": "group"})
@@ -233,7 +236,7 @@ def test_maps_into_features_that_are_known_beat_his_own_ridge_on_few_trials(
         data = one_latent_space(table, regions=regions, seed=seed)
         new = data.of_participant("04")
         base = base_of(data, NATIVE)
-        assert base.architecture.kind == ("own-roi" if regions else "aligned")
+        assert base.fitted().architecture.kind == ("own-roi" if regions else "aligned")
         for n, found in by_n.items():
             found.append(area(adapt(base, rows(new, 0, n), nothing(new)), rows(new, 160, 240)))
         ridge = create("ridge", hyperparameters=NATIVE, seed=0, device="cpu")
@@ -244,18 +247,17 @@ def test_maps_into_features_that_are_known_beat_his_own_ridge_on_few_trials(
 
 
 def test_stimuli_nobody_saw_are_linked_by_their_labels(
-    latent: tuple[ClipMusedMethod, TrialData, TrialData],
+    latent: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, test = latent
     other = replace(new, stimulus_id=tuple(f"other{i}" for i in range(new.n_trials)))
     method = adapt(base, rows(other, 0, 80), nothing(new))
-    assert method.adaptation is not None
-    assert method.adaptation["alignment"].endswith("matched by labels")
+    assert adaptation_of(method)["alignment"].endswith("matched by labels")
     assert area(method, test) > 0.8
 
 
 def test_only_what_is_his_own_is_fitted_in_native_space(
-    latent: tuple[ClipMusedMethod, TrialData, TrialData],
+    latent: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, _ = latent
     before = {name: value.copy() for name, value in base.state().items()}
@@ -269,28 +271,26 @@ def test_only_what_is_his_own_is_fitted_in_native_space(
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     for name in shared:
         np.testing.assert_array_equal(found[name], before[name], err_msg=name)
-    assert method.adaptation is not None
-    assert method.adaptation["fitted_values"] == {"tokens": 2 * 16, "maps": 60 * 6, "readout": 61 * 4}
+    assert adaptation_of(method)["fitted_values"] == {"tokens": 2 * 16, "maps": 60 * 6, "readout": 61 * 4}
     assert found["member.0.patches.own.0"].shape == (60, 6)
 
 
 def test_validation_trials_choose_but_do_not_fit(
-    latent: tuple[ClipMusedMethod, TrialData, TrialData],
+    latent: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, _ = latent
     methods = [adapt(base, rows(new, 0, 60), rows(new, first, first + 30)) for first in (60, 90)]
     maps = [method.state()["member.0.patches.own.0"] for method in methods]
     np.testing.assert_array_equal(*maps)
-    assert methods[0].adaptation is not None
-    assert methods[0].adaptation["chosen_by"] == "validation trials"
+    assert adaptation_of(methods[0])["chosen_by"] == "validation trials"
 
 
 def test_the_template_says_what_the_known_people_saw(
-    latent: tuple[ClipMusedMethod, TrialData, TrialData],
+    latent: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     """Its features of a stimulus are the mean of everyone's; labels are predicted from features, and back."""
     base, new, _ = latent
-    (template,) = base.templates
+    (template,) = base.fitted().templates
     state = base.state()
     assert template.features.dtype == np.float16
     targets = template.targets(rows(new, 0, 120))["stimulus"]
@@ -303,9 +303,9 @@ def test_the_template_says_what_the_known_people_saw(
     assert roc_auc_score(rows(new, 0, 120).labels.ravel(), predicted.ravel()) > 0.9
 
 
-def one_latent_space_of(new: TrialData, base: ClipMusedMethod) -> TrialData:
+def one_latent_space_of(new: TrialData, base: NetworkMethod) -> TrialData:
     """The data that the module's base was fitted to."""
-    assert list(base.signature.masks) == ["01", "02", "03"]
+    assert list(base.fitted().signature.masks) == ["01", "02", "03"]
 
     def build(blocks: list[np.ndarray]) -> ResponseTable:
         return replace(new.responses[0], blocks=tuple(block.astype(np.float32) for block in blocks))
@@ -318,7 +318,7 @@ def test_conditions_of_blocks_are_matched_presentation_by_presentation(table: Ta
     names = tuple(f"condition{i % 4}" for i in range(240)) * 4
     base = base_of(replace(data, stimulus_id=names), NATIVE)
     new = replace(data, stimulus_id=names).of_participant("04")
-    (template,) = base.templates
+    (template,) = base.fitted().templates
     found = template.targets(rows(new, 0, 8))
     state, known = base.state(), known_people(data)
     features = np.stack([x @ state[f"member.0.patches.own.{p}"] for p, x in enumerate(known.read())])
@@ -328,8 +328,8 @@ def test_conditions_of_blocks_are_matched_presentation_by_presentation(table: Ta
 
 
 def test_who_cannot_be_adapted_is_refused(
-    kinds: tuple[ClipMusedMethod, TrialData, TrialData],
-    latent: tuple[ClipMusedMethod, TrialData, TrialData],
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
+    latent: tuple[NetworkMethod, TrialData, TrialData],
 ) -> None:
     base, new, _ = kinds
     few = rows(new, 0, 20)
@@ -353,3 +353,34 @@ def test_who_cannot_be_adapted_is_refused(
     tensors = {name: value for name, value in native.state().items() if not name.startswith("template")}
     with pytest.raises(DataError, match="holds no template"):
         adapt(restore("clip-mused", tensors, native.config()), rows(person, 0, 20), nothing(person))
+
+
+def test_rivals_are_adapted_by_what_they_know_of_people(
+    kinds: tuple[NetworkMethod, TrialData, TrialData], table: Table
+) -> None:
+    """One token of ms-emb; nothing of a model without subject information, which decodes anyone as it is."""
+    _, new, test = kinds
+    known = known_people(two_kinds_of_people(table))
+    for name, tokens in (("ms-emb", 16), ("ms-smodel-vit", 0), ("ms-smodel-mlp", 0)):
+        base = create(name, hyperparameters=replace(COMMON, fit_on="train"), seed=0, device="cpu")
+        base.fit(rows(known, 0, 60), rows(known, 60, 80))
+        method = adapt(base, rows(new, 0, 30), nothing(new))
+        assert adaptation_of(method)["fitted_values"] == {"tokens": tokens, "maps": 0, "readout": 0}
+        again = restore(name, method.state(), json.loads(json.dumps(method.config())))
+        np.testing.assert_array_equal(again.predict_proba(test), method.predict_proba(test))
+        if not tokens:
+            np.testing.assert_array_equal(method.predict_proba(test), base.predict_proba(test))
+    alone = create("ss-vit", hyperparameters=COMMON, seed=0, device="cpu")
+    alone.fit(rows(known, 0, 60), rows(known, 60, 80))
+    with pytest.raises(UsageError, match="EachParticipant shares nothing"):
+        adapt(alone, rows(new, 0, 30), nothing(new))
+
+
+def test_a_perceptron_of_native_space_gets_a_map_of_the_new_participant(table: Table) -> None:
+    data = one_latent_space(table)
+    known, new = known_people(data), data.of_participant("04")
+    base = create("ms-smodel-mlp", hyperparameters=NATIVE, seed=0, device="cpu")
+    base.fit(rows(known, 0, 120), rows(known, 120, 160))
+    method = adapt(base, rows(new, 0, 60), nothing(new))
+    assert adaptation_of(method)["fitted_values"] == {"tokens": 0, "maps": 60 * 6, "readout": 0}
+    assert area(method, rows(new, 160, 240)) > 0.8
