@@ -168,8 +168,8 @@ def _require_link(base: FittedNetwork, train: TrialData) -> None:
         )
     if len(base.templates) != len(base.members):
         raise DataError(
-            "the base holds no template of its shared features; it was trained by an earlier version.",
-            hint="train it again: --overwrite",
+            "the base holds no template of shared features: it knows one participant only, or is of an earlier version.",
+            hint="train it with several participants; --overwrite trains it again",
         )
 
 

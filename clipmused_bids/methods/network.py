@@ -214,8 +214,9 @@ class NetworkMethod:
         return model, replace(history, stopped=note)
 
     def _keep_template(self, model: Network, fitted_to: TrialData) -> None:
-        """Describe the shared features, for new participants, where each participant has maps of his own."""
-        if self._architecture is not None and self._architecture.own_maps:
+        """Describe the features that several people with maps of their own share, for new participants."""
+        assert self._architecture is not None
+        if self._architecture.own_maps and len(fitted_to.participants) > 1:
             template = make_template(
                 model,
                 fitted_to,
