@@ -32,6 +32,7 @@ from clipmused_bids.stages.assemble import (
     open_responses,
 )
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.newcomer_split import base_config
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
 from clipmused_bids.stages.prepare import mask_hash
@@ -94,6 +95,8 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
         If there is no decoder of this label.
     """
     label = config.base_model or config.model_label
+    if config.base_model is not None:
+        base_config(tree, label=config.base_model)
     folder = tree.model_folder(label)
     group, own = model_path(folder, participant=None), stored_participants(folder)
     if not group.exists() and not own:
