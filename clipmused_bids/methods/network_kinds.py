@@ -66,7 +66,7 @@ class NetworkKind:
     @property
     def unread(self) -> tuple[str, ...]:
         """Options of the tables ``model`` and ``training`` that change nothing of this method."""
-        names = () if self.guided else _OF_GUIDANCE
+        names: tuple[str, ...] = () if self.guided else _OF_GUIDANCE
         names += () if self.tokens == "options" else ("model.tokens",)
         return names + (_OF_TRANSFORMERS if self.reads == "vector" else _OF_PERCEPTRONS)
 

@@ -56,6 +56,11 @@ class MethodInfo:
     restore: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Method]
     network: NetworkKind | None = None
 
+    @property
+    def reads_regions(self) -> bool:
+        """Whether regions of an atlas may become patches."""
+        return self.network is not None and self.network.reads == "patches"
+
 
 def _network(kind: NetworkKind, description: str) -> MethodInfo:
     """Make the entry of a method that trains one network for all participants."""
