@@ -94,9 +94,8 @@ class NetworkMethod:
 
     def with_fitted(self, fitted: FittedNetwork) -> NetworkMethod:
         """Return a method of the same kind and options, which consists of these parts."""
-        method = NetworkMethod(
-            self.kind, hyperparameters=self.hyperparameters, seed=self.seed, device=str(self.device)
-        )
+        options = self.hyperparameters
+        method = NetworkMethod(self.kind, hyperparameters=options, seed=self.seed, device=str(self.device))
         method._signature, method._architecture = fitted.signature, fitted.architecture
         method._members, method._templates = list(fitted.members), list(fitted.templates)
         method._alignment, method._adaptation = fitted.alignment, fitted.adaptation
@@ -218,10 +217,10 @@ class NetworkMethod:
         assert self._architecture is not None
         if self._architecture.own_maps and len(fitted_to.participants) > 1:
             options = self.hyperparameters
-            template = make_template(
-                model, fitted_to, minimum=options.model.n_shared, alphas=options.linear.alphas, device=self.device
-            )  # fmt: skip
-            self._templates.append(template)
+            minimum, alphas = options.model.n_shared, options.linear.alphas
+            self._templates.append(
+                make_template(model, fitted_to, minimum=minimum, alphas=alphas, device=self.device)
+            )
 
     def predict_proba(self, data: TrialData) -> FloatArray:
         """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
@@ -290,9 +289,8 @@ class NetworkMethod:
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."
             with seeded(0, device=method.device):
-                model = build_decoder(
-                    method._architecture, method._model_options, n_participants=len(method._signature.masks)
-                )
+                n_people = len(method._signature.masks)
+                model = build_decoder(method._architecture, method._model_options, n_participants=n_people)
             own = {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
             load_tensors(model, own)
             method._members.append(model)
