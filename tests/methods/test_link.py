@@ -56,8 +56,9 @@ def test_maps_are_those_of_scipy_and_scikit_learn_up_to_scale(
     features = (x @ generator.standard_normal((30, F)) + generator.standard_normal((60, F))).astype(
         np.float16
     )
+    template = template_of(one, features.astype(float))
     link = fit_link(
-        template_of(one, features.astype(float)), one, logits=linear_logits(np.zeros((F, 4))),
+        replace(template, spread=10 * template.spread), one, logits=linear_logits(np.zeros((F, 4))),
         readout_weight=None, parts=whole(one), alphas=(0.1,),
     )  # fmt: skip
     assert link.source == f"{fit} to features matched by stimulus"
@@ -71,9 +72,12 @@ def test_maps_are_those_of_scipy_and_scikit_learn_up_to_scale(
         # Of a rotation onto features that are mostly zeros, the columns of the others are what is asked for.
         expected = orthogonal_procrustes(centred, square)[0][:, :F]
     for k in range(F):
-        assert abs(np.corrcoef(link.maps[:, k], expected[:, k])[0, 1]) > 0.999
+        assert np.corrcoef(link.maps[:, k], expected[:, k])[0, 1] > 0.999
     # Each feature has the spread that it has among the known people.
-    np.testing.assert_allclose((x @ link.maps).std(axis=0), target.std(axis=0), rtol=1e-4)
+    np.testing.assert_allclose((x @ link.maps).std(axis=0), 10 * target.std(axis=0), rtol=1e-4)
+    # So have, nearly, those of trials that were left out, and they are of the same direction.
+    assert (link.features.std(axis=0) > 5 * target.std(axis=0)).all()
+    assert all(np.corrcoef(link.features[:, k], target[:, k])[0, 1] > 0.5 for k in range(F))
 
 
 def test_held_out_features_know_nothing_of_their_group(one: TrialData) -> None:
