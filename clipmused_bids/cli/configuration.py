@@ -66,6 +66,7 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         memory=_bytes(arguments["mem"]),
         write_betas=arguments["write_betas"],
         stop_on_first_crash=arguments["stop_on_first_crash"],
+        allow_leakage=arguments["allow_leakage"],
         dry_run=arguments["dry_run"],
         check=arguments["check"],
         offline=arguments["offline"],

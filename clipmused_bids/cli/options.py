@@ -163,7 +163,7 @@ RESPONSES: tuple[Decorator, ...] = (
 MODEL: tuple[Decorator, ...] = (
     click.option(
         "--method",
-        type=click.Choice(["clip-mused", "ridge", "ridge-pooled", "prevalence"]),
+        type=click.Choice(["clip-mused", "ridge", "ridge-pooled", "logistic", "srm", "prevalence"]),
         default="clip-mused",
         show_default=True,
         help="The decoder.",
@@ -235,6 +235,11 @@ CONTROL: tuple[Decorator, ...] = (
         "--stop-on-first-crash",
         is_flag=True,
         help="End at the first participant that fails, or the first stimulus that cannot be read.",
+    ),
+    click.option(
+        "--allow-leakage",
+        is_flag=True,
+        help="Go on where the split or a fit leaks; the leaks are named in every output.",
     ),
     click.option(
         "--offline/--no-offline",

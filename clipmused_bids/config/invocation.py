@@ -39,6 +39,8 @@ class Config:
         Whether responses are exported as NIfTI.
     stop_on_first_crash : bool
         Whether the first failure of a participant, or the first unreadable stimulus, ends the run.
+    allow_leakage : bool
+        Whether leaks are warnings, named in every output, and not errors.
     dry_run, check : bool
         Say what would be done; look whether everything that is needed is there.
     offline : bool
@@ -69,6 +71,7 @@ class Config:
     memory: int | None = None
     write_betas: bool = False
     stop_on_first_crash: bool = False
+    allow_leakage: bool = False
     dry_run: bool = False
     check: bool = False
     offline: bool = True

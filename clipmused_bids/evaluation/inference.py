@@ -10,13 +10,20 @@ import numpy as np
 from scipy import stats
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.evaluation.split_design import codes
-from clipmused_bids.evaluation.weighted import Metric, weighted_metric
-from clipmused_bids.records import BoolArray, FloatArray, IntArray, Score
+from clipmused_bids.evaluation.metrics import Direction
+from clipmused_bids.evaluation.resampling import draw_weights, resampled_scores
+from clipmused_bids.evaluation.weighted import Metric
+from clipmused_bids.records import FloatArray, Score
 
-Kind = Literal["other people", "other stimuli"]
-SMALLEST_STRATUM = 10  # stimuli
+Kind = Literal["other people", "other stimuli", "other seeds"]
+Answer = Literal["yes", "no", "undetermined"]
+UNITS: Mapping[Kind, str] = {
+    "other people": "participants",
+    "other stimuli": "stimuli",
+    "other seeds": "seeds",
+}
 FEWEST_STIMULI = 20
+ROUNDING = 1e-12  # an interval narrower than this has no width
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,8 @@ class Interval:
     mean, low, high : float
         NaN where they cannot be computed.
     n : int
-        Units behind it: participants, or stimuli.
-    kind : {"other people", "other stimuli"}
+        Units behind it: participants, stimuli, or seeds of a simulation.
+    kind : {"other people", "other stimuli", "other seeds"}
         Whom or what the interval speaks about.
     """
 
@@ -57,8 +64,10 @@ class Summary:
     floor: float
 
 
-def participant_interval(values: Sequence[float] | FloatArray, *, confidence: float = 0.95) -> Interval:
-    """Mean over participants with its t interval; participants without a value (NaN) do not count.
+def participant_interval(
+    values: Sequence[float] | FloatArray, *, confidence: float = 0.95, kind: Kind = "other people"
+) -> Interval:
+    """Mean over participants (or seeds) with its t interval; those without a value (NaN) do not count.
 
     Returns
     -------
@@ -69,22 +78,26 @@ def participant_interval(values: Sequence[float] | FloatArray, *, confidence: fl
     finite = finite[np.isfinite(finite)]
     n = len(finite)
     if n == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
+        return Interval(float("nan"), float("nan"), float("nan"), 0, kind)
     mean = float(finite.mean())
     if n == 1:
-        return Interval(mean, float("nan"), float("nan"), 1)
+        return Interval(mean, float("nan"), float("nan"), 1, kind)
     half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * stats.sem(finite))
-    return Interval(mean, mean - half, mean + half, n)
+    return Interval(mean, mean - half, mean + half, n, kind)
 
 
 def paired_difference(
-    ours: Mapping[str, float], theirs: Mapping[str, float], *, confidence: float = 0.95
+    ours: Mapping[str, float],
+    theirs: Mapping[str, float],
+    *,
+    confidence: float = 0.95,
+    kind: Kind = "other people",
 ) -> Interval:
-    """Mean of ``ours - theirs`` over participants, with its t interval.
+    """Mean of ``ours - theirs`` over participants, or seeds, with its t interval.
 
     Parameters
     ----------
-    ours, theirs : mapping of participant to value of one metric
+    ours, theirs : mapping of participant (or seed) to value of one metric
 
     Raises
     ------
@@ -93,8 +106,8 @@ def paired_difference(
     """
     if set(ours) != set(theirs):
         only = sorted(set(ours) ^ set(theirs))
-        raise DataError(f"comparison: participants {', '.join(only)} were scored with one method only.")
-    return participant_interval([ours[p] - theirs[p] for p in sorted(ours)], confidence=confidence)
+        raise DataError(f"comparison: {UNITS[kind]} {', '.join(only)} were scored with one method only.")
+    return participant_interval([ours[p] - theirs[p] for p in sorted(ours)], confidence=confidence, kind=kind)
 
 
 def over_participants(scores: Mapping[str, Sequence[Score]]) -> tuple[Summary, ...]:
@@ -120,6 +133,7 @@ def stimulus_difference(
     *,
     stimulus_id: Sequence[str],
     participant: Sequence[str],
+    fold: Sequence[str] | None = None,
     metric: Metric,
     rng: np.random.Generator,
     n_resamples: int = 1000,
@@ -127,9 +141,9 @@ def stimulus_difference(
 ) -> Interval:
     """Difference of a metric between two methods, with an interval over stimuli; participants are fixed.
 
-    Stimuli are resampled with random weights (the Bayesian bootstrap) rather than drawn, so that no label
-    loses its last positive and the set of scored labels stays fixed. The weights sum to the same in each
-    stratum: the stimuli that share their rarest label, small strata pooled. A stimulus has one weight in all
+    Stimuli are resampled with random weights (the Bayesian bootstrap, `evaluation.resampling`) rather than drawn, so
+    that no label loses its last positive and the set of scored labels stays fixed. The weights sum to the same in
+    each stratum: the stimuli that share their rarest label, small strata pooled. A stimulus has one weight in all
     its trials, of all participants and under both methods.
 
     Parameters
@@ -137,6 +151,8 @@ def stimulus_difference(
     labels, ours, theirs : ndarray of shape (n, C)
         Labels, and predictions of the two methods, of the same trials.
     stimulus_id, participant : sequence of str, length n
+    fold : sequence of str, length n, optional
+        Fold of cross-validation: a participant's score is the mean over folds.
     metric : {"mAP", "AUC", "Hamming", "top1"}
     rng : numpy.random.Generator
     n_resamples : int
@@ -152,57 +168,54 @@ def stimulus_difference(
     ----------
     Rubin 1981, doi:10.1214/aos/1176345338
     """
-    stimulus, person = codes(stimulus_id), codes(participant)
-    stratum = strata(labels, stimulus)
-    weights = stratified_weights(stratum, n_resamples=n_resamples, rng=rng)
-    weights = np.vstack([np.ones(len(stratum)), weights])[:, stimulus]
-    differences = np.zeros((int(person.max()) + 1, n_resamples + 1))
-    for p in range(len(differences)):
-        rows = person == p
-        own = weights[:, rows]
-        differences[p] = weighted_metric(labels[rows], ours[rows], own, metric=metric)
-        differences[p] -= weighted_metric(labels[rows], theirs[rows], own, metric=metric)
-    scored = differences[np.isfinite(differences[:, 0])]
-    if len(scored) == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), len(stratum), "other stimuli")
-    overall = scored.mean(axis=0)
-    tails = (1 - confidence) / 2
-    low, high = np.quantile(overall[1:], [tails, 1 - tails])
-    if len(stratum) < FEWEST_STIMULI:
-        low = high = float("nan")
-    return Interval(float(overall[0]), float(low), float(high), len(stratum), "other stimuli")
+    weights = draw_weights(labels, stimulus_id, n_resamples=n_resamples, rng=rng)
+    scores = [
+        resampled_scores(labels, each, weights, participant=participant, fold=fold, metric=metric)
+        for each in (ours, theirs)
+    ]
+    return resampled_interval(scores[0] - scores[1], n_stimuli=weights.n_stimuli, confidence=confidence)
 
 
-def strata(labels: FloatArray, stimulus: IntArray) -> IntArray:
-    """Stratum of each stimulus: its rarest label; strata of fewer than 10 stimuli are pooled.
+def resampled_interval(differences: FloatArray, *, n_stimuli: int, confidence: float = 0.95) -> Interval:
+    """Give the interval over stimuli of resampled differences, averaged over participants.
 
     Parameters
     ----------
-    labels : ndarray of shape (n, C)
-    stimulus : ndarray of int, shape (n,)
-        Code of each trial's stimulus, 0 to n_stimuli - 1.
-
-    Returns
-    -------
-    ndarray of int, shape (n_stimuli,)
-        -1 for the pooled stratum.
+    differences : ndarray of shape (n_participants, n_resamples + 1)
+        Of two methods under the same weights (`evaluation.resampling.resampled_scores`).
+    n_stimuli : int
+        Fewer than 20 give no bounds.
+    confidence : float
     """
-    has: BoolArray = np.zeros((int(stimulus.max()) + 1, labels.shape[1]), dtype=bool)
-    trial, label = np.nonzero(labels == 1)
-    has[stimulus[trial], label] = True
-    frequency = np.where(has, has.sum(axis=0), len(has) + 1)
-    stratum = np.where(has.any(axis=1), frequency.argmin(axis=1), labels.shape[1])
-    size = np.bincount(stratum, minlength=labels.shape[1] + 1)
-    return np.where(size[stratum] >= SMALLEST_STRATUM, stratum, -1)
+    scored = differences[np.isfinite(differences[:, 0])]
+    if len(scored) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), n_stimuli, "other stimuli")
+    overall = scored.mean(axis=0)
+    tails = (1 - confidence) / 2
+    low, high = np.quantile(overall[1:], [tails, 1 - tails])
+    if n_stimuli < FEWEST_STIMULI:
+        low = high = float("nan")
+    return Interval(float(overall[0]), float(low), float(high), n_stimuli, "other stimuli")
 
 
-def stratified_weights(stratum: IntArray, *, n_resamples: int, rng: np.random.Generator) -> FloatArray:
-    """Random positive weights of shape (n_resamples, n_stimuli); their mean is 1 in each stratum."""
-    weights = rng.standard_exponential((n_resamples, len(stratum)))
-    for s in np.unique(stratum):
-        members = stratum == s
-        weights[:, members] /= weights[:, members].mean(axis=1, keepdims=True)
-    return weights
+def answer(difference: Interval, *, better: Direction = "higher") -> Answer:
+    """Say whether a difference is an improvement: its whole interval on one side of 0.
+
+    An interval without width is undetermined: a few participants whose accuracies happen to differ by the same number
+    of trials show no spread to judge by.
+
+    Parameters
+    ----------
+    difference : Interval
+    better : {"higher", "lower"}
+        Direction of the metric; ``lower`` for the Hamming distance.
+    """
+    low, high = difference.low, difference.high
+    if better == "lower":
+        low, high = -high, -low
+    if not high - low > ROUNDING:
+        return "undetermined"
+    return "yes" if low > 0 else "no" if high < 0 else "undetermined"
 
 
 def verdict(
@@ -210,7 +223,8 @@ def verdict(
     *,
     metric: str,
     baseline: str,
-    better: Literal["higher", "lower"] = "higher",
+    better: Direction = "higher",
+    rival: str = "the best linear baseline",
 ) -> str:
     """Say in one line whether a method beats the best linear baseline.
 
@@ -221,18 +235,16 @@ def verdict(
     metric, baseline : str
         Names for the line.
     better : {"higher", "lower"}
-        Direction of the metric; ``lower`` for the Hamming distance.
+        Direction of the metric (`evaluation.metrics.direction`); ``lower`` for the Hamming distance.
+    rival : str
+        What the baseline is.
     """
-    low, high = difference.low, difference.high
-    if better == "lower":
-        low, high = -high, -low
-    answer = "yes" if low > 0 else "no" if high < 0 else "undetermined"
-    units = "participants" if difference.kind == "other people" else "stimuli"
-    if np.isnan(low):
+    units = UNITS[difference.kind]
+    if np.isnan(difference.low):
         numbers = f"{difference.mean:+.3f}, no interval from {difference.n} {units}"
     else:
         numbers = (
             f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}], {difference.n} {units}"
         )
-    comparison = f"{metric} against {baseline} {numbers}"
-    return f"beats the best linear baseline ({difference.kind}): {answer} ({comparison})"
+    found = answer(difference, better=better)
+    return f"beats {rival} ({difference.kind}): {found} ({metric} against {baseline} {numbers})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn.metrics import (
@@ -24,6 +25,13 @@ from clipmused_bids.evaluation.floors import blind_f1, chance_top_k, random_aver
 from clipmused_bids.records import BoolArray, FloatArray, IntArray, Score
 
 NAN = float("nan")
+Direction = Literal["higher", "lower"]
+LOWER_IS_BETTER = frozenset({"Hamming", "Brier", "ECE"})
+
+
+def direction(metric: str) -> Direction:
+    """Say which values of a metric are better."""
+    return "lower" if metric in LOWER_IS_BETTER else "higher"
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def score(
     DataError
         If shapes differ or a probability is not finite.
     """
-    labels, probabilities = _checked(labels, probabilities)
+    labels, probabilities = checked(labels, probabilities)
     use = scorable(labels)
     truth, guess = labels[:, use], probabilities[:, use]
     known = ~np.isnan(truth)
@@ -110,6 +118,30 @@ def score(
     return tuple(scores)
 
 
+def checked(labels: FloatArray, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give labels and predictions as floats.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, a label is neither 0, 1 nor NaN, or a probability is not finite.
+    """
+    labels, probabilities = np.asarray(labels, dtype=float), np.asarray(probabilities, dtype=float)
+    if labels.shape != probabilities.shape or labels.ndim != 2:
+        raise DataError(
+            f"scores: labels have shape {labels.shape}, predictions {probabilities.shape}; expected (n, C)."
+        )
+    odd = labels[(labels != 0) & (labels != 1) & ~np.isnan(labels)]
+    if len(odd):
+        raise DataError(
+            f"scores: {len(odd)} labels are neither 0 nor 1 nor unknown, the first is {odd[0]:g}."
+        )
+    bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if len(bad):
+        raise DataError(f"scores: {len(bad)} of {len(labels)} trials have predictions that are not finite.")
+    return labels, probabilities
+
+
 def scorable(labels: FloatArray) -> BoolArray:
     """Labels with a positive and a negative trial, shape (C,)."""
     return np.asarray((labels == 1).any(axis=0) & (labels == 0).any(axis=0))
@@ -132,7 +164,7 @@ def per_label(
     DataError
         If shapes differ or a probability is not finite.
     """
-    labels, probabilities = _checked(labels, probabilities)
+    labels, probabilities = checked(labels, probabilities)
     use, prevalence = scorable(labels), prevalences(labels)
     rows = []
     for c, name in enumerate(label_names):
@@ -169,7 +201,7 @@ def best_thresholds(labels: FloatArray, probabilities: FloatArray) -> FloatArray
     DataError
         If shapes differ or a probability is not finite.
     """
-    labels, probabilities = _checked(labels, probabilities)
+    labels, probabilities = checked(labels, probabilities)
     known = ~np.isnan(labels)
     flat = labels[known]
     mixed = bool((flat == 1).any() and (flat == 0).any())
@@ -226,15 +258,3 @@ def _known_columns(truth: FloatArray) -> list[FloatArray]:
 
 def _mean(values: Sequence[float] | FloatArray) -> float:
     return float(np.mean(values)) if len(values) else NAN
-
-
-def _checked(labels: FloatArray, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
-    labels, probabilities = np.asarray(labels, dtype=float), np.asarray(probabilities, dtype=float)
-    if labels.shape != probabilities.shape or labels.ndim != 2:
-        raise DataError(
-            f"scores: labels have shape {labels.shape}, predictions {probabilities.shape}; expected (n, C)."
-        )
-    bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
-    if len(bad):
-        raise DataError(f"scores: {len(bad)} of {len(labels)} trials have predictions that are not finite.")
-    return labels, probabilities

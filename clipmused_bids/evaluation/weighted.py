@@ -14,6 +14,7 @@ from clipmused_bids.evaluation.metrics import scorable
 from clipmused_bids.records import FloatArray
 
 Metric = Literal["mAP", "AUC", "Hamming", "top1"]
+AT_ONCE = 2**17  # entries of one temporary array
 
 
 def weighted_metric(
@@ -47,11 +48,15 @@ def weighted_metric(
         return np.full(len(weights), np.nan)
     of_label = weighted_average_precision if metric == "mAP" else weighted_auc
     known = ~np.isnan(labels)
-    values = [
-        of_label(labels[k, c], probabilities[k, c], weights[:, k])
-        for c, k in zip(use, known.T[use], strict=True)
-    ]
-    return np.asarray(np.mean(values, axis=0))
+    # Rows a few at a time: larger temporary arrays fall out of the processor's cache.
+    step = max(1, AT_ONCE // len(labels))
+    total = np.zeros(len(weights))
+    for c, k in zip(use, known.T[use], strict=True):
+        own = weights if k.all() else weights[:, k]
+        for start in range(0, len(weights), step):
+            rows = slice(start, start + step)
+            total[rows] += of_label(labels[k, c], probabilities[k, c], own[rows])
+    return total / len(use)
 
 
 def weighted_average_precision(labels: FloatArray, scores: FloatArray, weights: FloatArray) -> FloatArray:
@@ -68,28 +73,47 @@ def weighted_average_precision(labels: FloatArray, scores: FloatArray, weights: 
     -------
     ndarray of shape (n_resamples,)
     """
-    positive, everything = _cumulated(labels, scores, weights)
-    gain = np.diff(positive, axis=1, prepend=0.0)
-    return np.asarray((gain * positive / everything).sum(axis=1) / positive[:, -1])
+    of = _Cumulated(labels, scores, weights)
+    precision = of.positive[:, of.positives_through] / of.everything[:, of.last]
+    return np.asarray((of.weight * precision).sum(axis=1) / of.positive[:, -1])
 
 
 def weighted_auc(labels: FloatArray, scores: FloatArray, weights: FloatArray) -> FloatArray:
     """Area under the ROC curve of one label under each row of weights; see `weighted_average_precision`."""
-    positive, everything = _cumulated(labels, scores, weights)
-    negative = everything - positive
-    gain = np.diff(negative, axis=1, prepend=0.0)
-    below = positive - np.diff(positive, axis=1, prepend=0.0) / 2
-    return np.asarray((gain * below).sum(axis=1) / (positive[:, -1] * negative[:, -1]))
+    of = _Cumulated(labels, scores, weights)
+    before = of.everything[:, of.first] - of.positive[:, of.positives_before]
+    through = of.everything[:, of.last] - of.positive[:, of.positives_through]
+    negative = of.everything[:, -1] - of.positive[:, -1]
+    above = (of.weight * (before + through) / 2).sum(axis=1)
+    return np.asarray(1 - above / (of.positive[:, -1] * negative))
 
 
-def _cumulated(labels: FloatArray, scores: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Weight of positives, and of all trials, at or above each different score, from the highest down."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, [True])
-    ordered = weights[:, order]
-    everything = np.cumsum(ordered, axis=1)[:, last_of_tie]
-    positive = np.cumsum(ordered * (labels[order] == 1), axis=1)[:, last_of_tie]
-    return positive, everything
+class _Cumulated:
+    """Weight of all trials, and of positives, above each place of the ranking, from the highest score down.
+
+    ``everything`` is of shape (n_resamples, n + 1), ``positive`` of shape (n_resamples, n_positive + 1). For each
+    positive trial: its ``weight``, the places ``first`` and ``last`` where its tie begins and ends, and the positives
+    before and through the tie.
+    """
+
+    def __init__(self, labels: FloatArray, scores: FloatArray, weights: FloatArray) -> None:
+        order = np.argsort(-scores, kind="stable")
+        descending = -scores[order]
+        place = np.flatnonzero(labels[order] == 1)
+        ordered = weights[:, order]
+        self.weight = ordered[:, place]
+        self.everything = _sums_before(ordered)
+        self.positive = _sums_before(self.weight)
+        self.first = np.searchsorted(descending, descending[place], side="left")
+        self.last = np.searchsorted(descending, descending[place], side="right")
+        self.positives_before = np.searchsorted(place, self.first, side="left")
+        self.positives_through = np.searchsorted(place, self.last, side="left")
+
+
+def _sums_before(weights: FloatArray) -> FloatArray:
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

@@ -34,6 +34,7 @@ from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
 from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.health import token_states, warn_of
 from clipmused_bids.training.loop import Trainer
 from clipmused_bids.training.monitor import decode_logits
 from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
@@ -76,6 +77,7 @@ class NetworkMethod:
         self._architecture: Architecture | None = None
         self._members: list[Network] = []
         self._alignment = ""
+        self._tokens: list[dict[str, Any]] = []
         self._templates: list[Template] = []
         self._adaptation: Mapping[str, Any] | None = None
 
@@ -119,12 +121,13 @@ class NetworkMethod:
         self._architecture = choose_architecture(train, self._model_options, network=self.kind)
         self._signature = Signature.of(train, any_participant=self._knows_nobody(train))
         self._say_what_is_known(train)
-        self._members, self._templates = [], []
+        self._members, self._templates, self._tokens = [], [], []
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
             model, history = self._train(
                 train, validation, seed=self.seed + m, report=with_member(report, member=m + 1)
             )
+            self._look_at_tokens(history, member=m)
             fitted_to = train
             if self.hyperparameters.fit_on == "train+validation":
                 model, history = self._train_again(train, validation, history, seed=self.seed + m)
@@ -202,6 +205,12 @@ class NetworkMethod:
         )
         return model, trainer.run(report, n_epochs=n_epochs)
 
+    def _look_at_tokens(self, history: History, *, member: int) -> None:
+        """Keep, and warn of, the state of a member's tokens at the epoch that the validation trials chose."""
+        states = token_states(history, width=self._model_options.width)
+        warn_of(states)
+        self._tokens += [{"member": member + 1, "token": one.name, **one.as_table()} for one in states]
+
     def _train_again(
         self, train: TrialData, validation: TrialData, history: History, *, seed: int
     ) -> tuple[Network, History]:
@@ -255,6 +264,7 @@ class NetworkMethod:
             "architecture": self._architecture.to_config(),
             "hyperparameters": as_tables(self.hyperparameters),
             "alignment": self._alignment,
+            "tokens": [dict(one) for one in self._tokens],
             "seed": self.seed,
         }
 
@@ -269,6 +279,7 @@ class NetworkMethod:
             "patches": self._members[0].patches.n_patches,
             "alignment": self._alignment,
             "subject_information": self._subject_information(),
+            "tokens": [dict(one) for one in self._tokens],
         }
 
     @classmethod
@@ -286,6 +297,7 @@ class NetworkMethod:
         method._signature = Signature.from_config(config["signature"])
         method._architecture = Architecture.from_config(tensors, config["architecture"])
         method._alignment = str(config["alignment"])
+        method._tokens = [dict(one) for one in config.get("tokens", ())]
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."
             with seeded(0, device=method.device):

@@ -68,6 +68,9 @@ class NetworkKind:
         """Options of the tables ``model`` and ``training`` that change nothing of this method."""
         names: tuple[str, ...] = () if self.guided else _OF_GUIDANCE
         names += () if self.tokens == "options" else ("model.tokens",)
+        if self.reads == "vector" and self.alone is None:
+            # A single participant's voxels need not be brought to anybody's.
+            names += ("model.n_shared", "model.alignment")
         return names + (_OF_TRANSFORMERS if self.reads == "vector" else _OF_PERCEPTRONS)
 
     def subject_information(self, options: ModelOptions, *, own_maps: bool) -> str:

@@ -33,13 +33,13 @@ from clipmused_bids.stages.invocation import (
     stimuli_of,
     uses_stored_decoder,
 )
+from clipmused_bids.stages.label_choice import training_labels
 from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.run_log import early_lines
 from clipmused_bids.stages.splitting import sets_of_runs
 from clipmused_bids.stages.terminal import show
 from clipmused_bids.stages.train import decoder_request, decoders_of, stored_decoder_serves
-from clipmused_bids.stages.training_set import training_labels
 
 
 def dry_run(config: Config) -> ExitCode:

@@ -217,6 +217,9 @@ def _model_bytes(work: Work, method: str) -> float:
     total += 16 * n_voxels[0] if common else 0
     if method == "ridge-pooled":
         total += 8.0 * work.n_labels * (n_voxels[0] if common else sum(n_voxels))
+    if method == "srm":
+        # A mean and at most so many features for each voxel of each participant.
+        total += 8.0 * (1 + max(work.plan.hyperparameters.linear.srm_features)) * sum(n_voxels)
     if method in work.decoders:
         size = work.decoders[method]
         total += 4 * size.n_parameters * size.n_decoders * work.plan.hyperparameters.training.n_seeds

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from clipmused_bids.config import Config
+from clipmused_bids.dataset.atlases.template_flow import template_home
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.check import Check, failed
@@ -41,7 +41,7 @@ def template_check(config: Config, environ: Mapping[str, str]) -> Check:
 
     TemplateFlow itself is not asked: it would make its folder.
     """
-    home = Path(environ.get("TEMPLATEFLOW_HOME") or Path(environ.get("HOME", "/"), ".cache", "templateflow"))
+    home = template_home(environ)
     found = sorted(path.name for path in home.glob("tpl-*")) if home.is_dir() else []
     text = f"{home}: {', '.join(found[:5]) or 'none'}{', ...' if len(found) > 5 else ''}"
     template = needed_template(config)

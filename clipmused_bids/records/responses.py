@@ -74,12 +74,15 @@ class ResponseTable:
     mean, sd : tuple of ndarray, each of shape (n_voxels,)
         Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted. Minimum and range
         where responses are scaled from 0 to 1.
+    seen : ndarray of bool, shape (n_rows,), optional
+        Changed in place: rows are marked when they are read, so that what a fit looked at is known and not declared.
     """
 
     blocks: tuple[FloatArray, ...]
     columns: tuple[IntArray, ...]
     mean: tuple[FloatArray, ...]
     sd: tuple[FloatArray, ...]
+    seen: BoolArray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -93,6 +96,8 @@ class ResponseTable:
 
     def read(self, rows: IntArray) -> NDArray[np.float32]:
         """Read rows (counted over the blocks in order) as float32 of shape (n_rows, n_voxels)."""
+        if self.seen is not None:
+            self.seen[rows] = True
         out = np.empty((len(rows), self.n_voxels), dtype=np.float32)
         ends = np.cumsum([len(block) for block in self.blocks])
         block_of_row = np.searchsorted(ends, rows, side="right")
@@ -112,6 +117,7 @@ class ResponseTable:
             columns=tuple(columns[chosen] for columns in self.columns),
             mean=tuple(mean[chosen] for mean in self.mean),
             sd=tuple(sd[chosen] for sd in self.sd),
+            seen=self.seen,
         )
 
 

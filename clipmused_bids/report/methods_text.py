@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clipmused_bids.report.leak_notes import leakage_fields, leakage_lines
+
 WORKS: dict[str, str] = {
     "clip-mused": "Zhou Q, Du C, Wang S, He H (2024). CLIP-MUSED: CLIP-guided multi-subject visual neural "
     "information semantic decoding. ICLR. https://arxiv.org/abs/2402.08994",
@@ -171,8 +173,14 @@ def _split(facts: MethodsFacts) -> str:
     return (
         f"The split (rule: {config['split']['rule']}) was made before anything was fitted; "
         f"{config['n_training_trials']} trials were used for training and {config['n_validation_trials']} for "
-        f"validation. Scores of the test trials speak about {config['split']['regime']}."
+        f"validation. Scores of the test trials speak about {config['split']['regime']}.{_leaks(config)}"
     )
+
+
+def _leaks(config: Mapping[str, Any]) -> str:
+    """What the leakage auditor found; transductive units are named with the standardisation."""
+    lines = leakage_lines({**leakage_fields(config), "TransductiveUnits": []})
+    return "".join(f" {line}" for line in lines)
 
 
 def _decoder(facts: MethodsFacts) -> str:

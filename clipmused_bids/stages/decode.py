@@ -26,7 +26,8 @@ from clipmused_bids.dataset.outputs.weights import (
 )
 from clipmused_bids.dataset.stimuli.target_files import open_target_file
 from clipmused_bids.errors import MissingInputError
-from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Split, TrialData
+from clipmused_bids.records import FloatArray, IntArray, ResponseTable, Run, Split, TrialData
+from clipmused_bids.report.leak_notes import leakage_fields
 from clipmused_bids.stages.assemble import (
     ParticipantResponses,
     open_responses,
@@ -41,6 +42,7 @@ from clipmused_bids.stages.standardized import (
     Standardization,
     fit_standardization,
     response_table,
+    unit_name,
 )
 from clipmused_bids.stages.stored_model import stored_decoder, stored_space, stored_standardization
 from clipmused_bids.stages.target_source import source_identity
@@ -130,6 +132,8 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
             tasks=config.selection.tasks or tuple(stored["tasks"]),
         ),
         trained_mask=stored["mask"],
+        # Baselines of a decoder that was trained all the same are fitted to the same split.
+        allow_leakage=config.allow_leakage or bool(leakage_fields(stored)["Leakage"]),
     )
 
 
@@ -272,8 +276,19 @@ def _write(
                 "Regime": model.config["split"]["regime"],
                 "SplitHash": model.config["split"]["hash"],
                 "Guidance": model.config["guidance"],
+                **leakage_fields(model.config),
+                "TransductiveUnits": _transductive(model, run),
             },
         )
+
+
+def _transductive(model: StoredModel, run: Run) -> list[str]:
+    """The run's unit, if its responses were standardised by all its trials: by itself where it is new."""
+    described = model.config["standardization"]
+    if described["unit"] == "none":
+        return []
+    name = unit_name(run, described["unit"])
+    return [name] if described["sources"].get(name, "transductive") == "transductive" else []
 
 
 def _explicit_request(

@@ -24,6 +24,7 @@ from clipmused_bids.evaluation.inference import (
 )
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
+from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decode import decode_participants, decoder_of, left_out_by
 from clipmused_bids.stages.failures import Failures
@@ -89,6 +90,8 @@ def evaluate(
     logger.info("Scores of held-out trials (regime: %s):\n%s", split.regime, table)
     for _, text in verdicts:
         logger.info("%s %s.", method, text)
+    for line in leakage_lines(merged_fields([one.leakage for one in (ours, *baselines.values())])):
+        logger.warning("%s", line) if line.startswith("LEAKAGE") else logger.info("%s", line)
 
 
 def baseline_label(model_label: str, method: str) -> str:
@@ -149,6 +152,7 @@ def write_scores(
             "Intervals": {one.metric: asdict(one.interval) for one in summaries},
             "Comparisons": [{"Interval": asdict(one), "Verdict": text} for one, text in verdicts],
             "MedianVoxelNoiseCeiling": {f"sub-{p}": value for p, value in ceilings.items()},
+            **scored.leakage,
         },
     )
     _write_card(plan, tree, scored, regime=regime, baselines=baselines)
@@ -216,6 +220,7 @@ def _write_card(
         baselines={
             name: [row for row in one.rows if row.participant == "group"] for name, one in baselines.items()
         },
+        leakage=leakage_lines(scored.leakage),
     )
     write_card(tree.model_folder(scored.label), text)
 

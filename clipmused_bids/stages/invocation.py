@@ -15,11 +15,11 @@ from clipmused_bids.dataset.images.masks import expand_pattern
 from clipmused_bids.dataset.outputs.description import prepare_tree
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError, DataError, ExitCode, UsageError
-from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_responses, announce_unused
 from clipmused_bids.stages.atlas import choose_atlas
+from clipmused_bids.stages.auditing import audit_split, require_scorable, say_audit, say_near_duplicates
 from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue, store_catalogue
 from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.failures import Failures
@@ -29,8 +29,8 @@ from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
 from clipmused_bids.stages.run_log import early_lines, run_log
-from clipmused_bids.stages.splitting import choose_split, design_of, sets_of_runs, split_of_decoder
-from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
+from clipmused_bids.stages.splitting import choose_split, split_of_decoder
+from clipmused_bids.stages.voxel_choice import require_repeats
 
 if TYPE_CHECKING:
     from clipmused_bids.stages.target_source import TargetSource
@@ -202,21 +202,9 @@ def settle_split(
         return newcomer_split(plan, catalogue, tree)
     split = choose_split(plan, catalogue, tree)
     _require_sets(split, evaluates="evaluate" in plan.config.actions)
-    design = design_of(plan, catalogue, plan.config.split)
-    sets = sets_of_runs(split, plan.event_runs, plan.trials)
-    found = audit(
-        set_name=[name for run in plan.event_runs for name in sets[run.key]],
-        run_key=design.run_key,
-        participant=design.participant,
-        stimulus_id=design.stimulus_id,
-        onset=design.onset,
-        regime=split.regime,
-        design="continuous" if design.continuous else "events",
-        content=design.content,
-        fitted=planned_fits(plan),
-    )
-    for warning in found.warnings if contents_read else ():
-        logger.warning("Split: %s.", warning)
+    say_audit(audit_split(plan, catalogue, split), contents_read=contents_read)
+    if "evaluate" in plan.config.actions:
+        require_scorable(plan, catalogue, split)
     require_repeats(plan, split)
     return split
 
@@ -267,6 +255,7 @@ def _do(
             catalogue = leave_out(plan, catalogue, unreadable)
         store_catalogue(plan, catalogue, tree)
     if "train" in actions and catalogue is not None and split is not None:
+        say_near_duplicates(plan, catalogue, split, tree)
         _train(plan, tree, catalogue, split, maker, device=device, failures=failures)
         plan = plan.without(failures)
     ceilings: dict[str, float] = {}

@@ -22,7 +22,6 @@ from clipmused_bids.records import IntArray, Run, SetName, Split
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.splitting import design_of, sets_of_runs, split_hash, split_of_decoder
-from clipmused_bids.stages.voxel_choice import planned_fits
 
 logger = logging.getLogger(__name__)
 
@@ -258,5 +257,4 @@ def _require_clean(split: Split, plan: Plan, catalogue: Catalogue, known: object
         regime=split.regime,
         design="continuous" if design.continuous else "events",
         content=design.content,
-        fitted=planned_fits(plan),
     )

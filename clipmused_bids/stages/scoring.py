@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import over_participants
 from clipmused_bids.evaluation.metrics import best_thresholds, score
 from clipmused_bids.records import BoolArray, FloatArray, Run, Score
+from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decode import decoder_of, predict_averaged
@@ -35,6 +36,8 @@ class LabelledPredictions:
         Labelled trials of these sets.
     sources : tuple of str
         BIDS URIs of the predictions.
+    leakage : mapping
+        What their sidecars say of leakage.
     """
 
     participant: str
@@ -45,6 +48,7 @@ class LabelledPredictions:
     test: BoolArray
     validation: BoolArray
     sources: tuple[str, ...]
+    leakage: Mapping[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Scored:
     rows : tuple of MetricRow
         Per participant, then for the group.
     sources : tuple of str
+    leakage : mapping
+        What `leakage_fields` says of the predictions.
     """
 
     label: str
@@ -71,6 +77,7 @@ class Scored:
     probabilities: FloatArray
     rows: tuple[MetricRow, ...]
     sources: tuple[str, ...]
+    leakage: Mapping[str, list[str]] = field(default_factory=lambda: merged_fields([]))
 
     def score_of(self, metric: str, participant: str) -> Score:
         """One score of single trials; NaN where it was not computed."""
@@ -120,6 +127,7 @@ def score_decoder(
         probabilities=np.concatenate([one.probabilities[one.test] for one in people]),
         rows=(*rows, *_group_rows(rows)),
         sources=tuple(source for one in people for source in one.sources),
+        leakage=merged_fields([one.leakage for one in people]),
     )
 
 
@@ -134,7 +142,7 @@ def scores_by_participant(rows: Sequence[MetricRow], *, averaging: Averaging) ->
 
 def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str) -> LabelledPredictions:
     path = tree.predictions(run, model_label=model_label)
-    predictions, _ = read_predictions(path)
+    predictions, sidecar = read_predictions(path)
     labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
     known = (~np.isnan(labels)).any(axis=1)
     sets = np.array(predictions.set_name, dtype=str)
@@ -147,6 +155,7 @@ def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str)
         test=np.asarray((sets == "test") & known),
         validation=np.asarray((sets == "val") & known),
         sources=(tree.uri(path),),
+        leakage={name: sidecar.get(name, []) for name in LEAKAGE_FIELDS},
     )
 
 
@@ -156,7 +165,7 @@ def _write_run(
     if one.test.any():
         scores = score(one.labels[one.test], one.probabilities[one.test], single_label=single_label)
         rows = _metric_rows(run.participant, "single trials", scores)
-        write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details={})
+        write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details=one.leakage)
 
 
 def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
@@ -174,6 +183,7 @@ def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPr
         test=np.concatenate([one.test for one in runs]),
         validation=np.concatenate([one.validation for one in runs]),
         sources=tuple(source for one in runs for source in one.sources),
+        leakage=merged_fields([one.leakage for one in runs]),
     )
 
 

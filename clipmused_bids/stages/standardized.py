@@ -68,7 +68,7 @@ def fit_standardization(
     if unit == "none":
         return Standardization(unit, scaling, {})
     found: dict[str, UnitStatistics] = {}
-    names = [_unit_name(run, unit) for run in person.runs]
+    names = [unit_name(run, unit) for run in person.runs]
     ends = np.cumsum([len(file.values) for file in person.stored])
     for name in dict.fromkeys(names):
         if known is not None and name in known.statistics:
@@ -119,7 +119,7 @@ def response_table(
         mean = np.zeros(len(voxels), dtype=np.float32)
         sd = np.ones(len(voxels), dtype=np.float32)
         if standardization.unit != "none":
-            statistics = standardization.statistics[_unit_name(run, standardization.unit)]
+            statistics = standardization.statistics[unit_name(run, standardization.unit)]
             mean, sd = block_scaling(statistics, file.valid[place])
         if file.scale is not None:
             # (v * scale - mean) / sd, without another pass over the values.
@@ -171,7 +171,8 @@ def _columns(file: StoredResponses, voxels: IntArray) -> IntArray:
     return place
 
 
-def _unit_name(run: Run, unit: str) -> str:
+def unit_name(run: Run, unit: str) -> str:
+    """Unit of standardisation that a run belongs to."""
     if unit == "run":
         return run.key
     if unit == "session" and run.session is not None:

@@ -27,15 +27,17 @@ from clipmused_bids.errors import CannotCreateError
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
+from clipmused_bids.stages.auditing import SplitAudit, audit_fit, audit_split, stored_leakage
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import mask_setting
 from clipmused_bids.stages.progress import epoch_report
 from clipmused_bids.stages.splitting import keep_split, split_hash
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, source_identity, stored_hyperparameters
-from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, stimuli_in, training_set
+from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +56,11 @@ def train_group(
     device: str,
 ) -> None:
     """Train one decoder for all participants; methods that know one participant get one decoder each."""
+    audited = audit_split(plan, catalogue, split, tree=tree)
     for members, participant in decoders_of(plan, method=method):
         train_decoder(
             plan, tree, catalogue, split, members=members, participant=participant, method=method,
-            model_label=model_label, maker=maker, device=device,
+            model_label=model_label, maker=maker, device=device, audited=audited,
         )  # fmt: skip
 
 
@@ -99,14 +102,23 @@ def train_decoder(
     model_label: str,
     maker: TargetSource | None,
     device: str,
+    audited: SplitAudit | None = None,
 ) -> None:
     """Train one decoder for ``members`` and store it, unless it is stored already.
+
+    Parameters
+    ----------
+    audited : SplitAudit, optional
+        What `audit_split` found in ``split``; without, it is called here.
 
     Raises
     ------
     CannotCreateError
         If a decoder of another configuration is stored under this label and ``overwrite`` is off.
+    DataError
+        If the split or what is fitted leaks and ``allow_leakage`` is off.
     """
+    audited = audited or audit_split(plan, catalogue, split, tree=tree)
     folder = tree.model_folder(model_label)
     request = {
         **decoder_request(plan, split, members=members, method=method, maker=maker),
@@ -127,6 +139,7 @@ def train_decoder(
     with ExitStack() as scratch:
         training = training_set(plan, tree, catalogue, split, members=members, method=method, maker=maker,
                                 scratch=scratch)  # fmt: skip
+        audit_fit(plan, catalogue, split, training)
         options = plan.hyperparameters.training
         logger.info(
             "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
@@ -138,12 +151,14 @@ def train_decoder(
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         history = fitted.fit(training.train, training.validation, report=epoch_report(options.max_epochs))
+        leaks = audit_fit(plan, catalogue, split, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
     tensors |= voxel_tensors(training.train)
     config = {
         **request,
         **fitted_config(training, plan, catalogue),
+        "leakage": stored_leakage(plan, split, training, of_split=audited, of_fit=leaks),
         "decoder": fitted.config(),
         "parameters": fitted.summary(),
         "best_epoch": history.best_epoch,

@@ -33,6 +33,8 @@ from clipmused_bids.stages.assemble import (
 )
 from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.fit_record import FitRecord
+from clipmused_bids.stages.label_choice import training_labels
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
 from clipmused_bids.stages.splitting import sets_of_runs
@@ -63,12 +65,15 @@ class TrainingSet:
         File names of the label images that the regions were read from.
     voxel_choice : mapping or None
         How the voxels were chosen; None where all are read.
+    record : FitRecord
+        What has been read of which trials; a method that is fitted goes on writing it.
     """
 
     train: TrialData
     validation: TrialData
     standardizations: tuple[Standardization, ...]
     voxel_choice: Mapping[str, Any] | None
+    record: FitRecord
     atlas_images: tuple[str, ...] = ()
 
 
@@ -85,6 +90,7 @@ def training_set(
 ) -> TrainingSet:
     """Open responses and lay out training and validation trials; test responses are never among them."""
     people = [open_responses(tree, p, plan.runs_of(p), kind=plan.kind) for p in members]
+    record = FitRecord(people)
     voxels = usable_voxels(people, common_space=plan.common_space)
     sets = [row_sets(person, plan, split) for person in people]
     names = np.array([name for person in sets for name in person])
@@ -97,7 +103,7 @@ def training_set(
         response_table(person, own, scaling)
         for person, own, scaling in zip(people, voxels, standardizations, strict=True)
     ]
-    choice = _voxel_choice(plan, people, tables, sets)
+    choice = _voxel_choice(plan, people, tables, sets, record=record)
     if choice is not None:
         voxels = tuple(own[kept] for own, kept in zip(voxels, choice.kept, strict=True))
         tables = [table.of_voxels(kept) for table, kept in zip(tables, choice.kept, strict=True)]
@@ -105,9 +111,12 @@ def training_set(
             scaling.of_voxels(kept) for scaling, kept in zip(standardizations, choice.kept, strict=True)
         ]
     stimuli = tuple(name for person in people for name in person.stimulus_id)
-    label_names = training_labels(plan, catalogue, split)
+    label_names = training_labels(plan, catalogue, split, record=record)
     labels = catalogue.labels_of(stimuli, names=label_names)
     _require_labelled(labels, names)
+    targets = guiding_targets(maker, catalogue, stimuli, names.tolist())
+    if targets is not None:
+        record.targets_loaded(targets.stimulus_id, step="CLIP targets")
     data = trial_data(
         people,
         _gathered(people, tables, work_dir=plan.config.work_dir, scratch=scratch),
@@ -119,13 +128,20 @@ def training_set(
         labels=labels,
         label_names=label_names,
         single_label=catalogue.stimuli.single_label,
-        targets=guiding_targets(maker, catalogue, stimuli, names.tolist()),
+        targets=targets,
         group_by="stimulus" if "unseen stimuli" in split.regime and not _shows_movies(plan) else "run",
     )
     known = _known(labels)
     _require_everyone_trains(data, (names == "train") & known)
-    train = data.subset(np.flatnonzero((names == "train") & known))
-    validation = data.subset(np.flatnonzero((names == "val") & known))
+    refit = plan.hyperparameters.fit_on == "train+validation"
+    train = replace(
+        data.subset(np.flatnonzero((names == "train") & known)),
+        responses=record.watched(data.responses, step="training", purpose="refit" if refit else "fit"),
+    )
+    validation = replace(
+        data.subset(np.flatnonzero((names == "val") & known)),
+        responses=record.watched(data.responses, step="tuning", purpose="tuning"),
+    )
     images: tuple[str, ...] = ()
     if METHODS[method].reads_regions:
         atlas = choose_atlas(plan)
@@ -133,41 +149,7 @@ def training_set(
         images = tuple(sorted({path.name for path in label_images(atlas, train)}))
         train, validation = replace(train, spaces=regions), replace(validation, spaces=regions)
     chosen = None if choice is None else choice.config
-    return TrainingSet(train, validation, tuple(standardizations), chosen, images)
-
-
-def stimuli_in(plan: Plan, split: Split, *wanted: SetName) -> list[str]:
-    """Stimulus of each trial of these sets, of all participants."""
-    sets = sets_of_runs(split, plan.event_runs, plan.trials)
-    return [
-        stimulus
-        for run in plan.event_runs
-        for stimulus, name in zip(plan.trials[run.key].stimulus_id, sets[run.key], strict=True)
-        if name in wanted
-    ]
-
-
-def training_labels(plan: Plan, catalogue: Catalogue, split: Split) -> tuple[str, ...]:
-    """Labels that occur, and are frequent enough, in the training trials of all participants.
-
-    The same for a group's decoder and for each participant's own, so that their scores can be compared.
-
-    Raises
-    ------
-    DataError
-        If no label is left.
-    """
-    labels = catalogue.labels_of(stimuli_in(plan, split, "train"))
-    frequency = np.nansum(labels, axis=0) / np.maximum((~np.isnan(labels)).sum(axis=0), 1)
-    kept = (frequency > 0) & (frequency >= plan.hyperparameters.min_label_frequency)
-    names = catalogue.stimuli.label_names
-    lost = [name for name, keep in zip(names, kept, strict=True) if not keep]
-    if lost:
-        shown = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-        logger.warning("%d label(s) too rare in the training data are left out: %s.", len(lost), shown)
-    if len(lost) == len(names):
-        raise DataError("no label occurs in the training data.", hint="check --labels and --split")
-    return tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+    return TrainingSet(train, validation, tuple(standardizations), chosen, record, images)
 
 
 def row_sets(person: ParticipantResponses, plan: Plan, split: Split | None) -> tuple[SetName, ...]:
@@ -222,12 +204,14 @@ def _voxel_choice(
     people: Sequence[ParticipantResponses],
     tables: Sequence[ResponseTable],
     sets: Sequence[Sequence[SetName]],
+    *,
+    record: FitRecord,
 ) -> VoxelChoice | None:
     n_voxels = plan.hyperparameters.responses.reliable_voxels
     if n_voxels == 0:
         return None
     return choose_voxels(
-        tables,
+        record.watched(tables, step="voxel choice"),
         [person.stimulus_id for person in people],
         sets,
         participants=[person.participant for person in people],

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.evaluation.leakage import Fitted
 from clipmused_bids.records import FloatArray, IntArray, ResponseTable, SetName, Split
 from clipmused_bids.responses.reliability import (
     FEWEST_REPEATED,
@@ -23,7 +22,7 @@ from clipmused_bids.stages.splitting import sets_of_runs
 
 logger = logging.getLogger(__name__)
 
-# What the auditor is told and what is read are one thing.
+# What is stored and what is read are one thing.
 FITTED_ON: tuple[SetName, ...] = ("train",)
 
 
@@ -41,13 +40,6 @@ class VoxelChoice:
 
     kept: tuple[IntArray, ...]
     config: Mapping[str, Any]
-
-
-def planned_fits(plan: Plan) -> tuple[Fitted, ...]:
-    """Say for the leakage auditor what is fitted before the decoder, and to which sets."""
-    if plan.hyperparameters.responses.reliable_voxels == 0:
-        return ()
-    return (Fitted(name="voxel choice", sets=FITTED_ON),)
 
 
 def require_repeats(plan: Plan, split: Split) -> None:

@@ -27,8 +27,10 @@ from clipmused_bids.training.batches import (
     mix,
 )
 from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.health import TokenProbe
 from clipmused_bids.training.monitor import (
     ValidationScore,
+    decode_logits,
     gradient_norms,
     similarity_fit,
     token_norms,
@@ -169,6 +171,8 @@ class Trainer:
         if guided:
             self.levels = guidance_levels(train, options=options, device=device)
         self.generator = np.random.default_rng(seed)
+        self.probe = TokenProbe(train, validation, seed=seed)
+        self._probe_reader: TrialReader | None = None
 
     def run(
         self, report: Callable[[dict[str, Any]], None] | None = None, *, n_epochs: int | None = None
@@ -189,8 +193,8 @@ class Trainer:
             ``learning_rate``; ``loss`` and each unweighted term
             (``loss_labels``, ``loss_perp``, ``loss_low``, ``loss_high``), mean over the epoch's batches; of the
             first batch, the norm of each weighted term's gradient (``gradient_...``), the tokens' norms, the loss
-            of the best constant similarity and the correlation of similarities; ``val_loss``, ``val_map``. NaN
-            where a term is off.
+            of the best constant similarity and the correlation of similarities; of the probe's trials, what
+            ``TokenProbe.measure`` says; ``val_loss``, ``val_map``. NaN where a term is off.
 
         Raises
         ------
@@ -198,10 +202,13 @@ class Trainer:
             If a loss is not finite; names the epoch.
         """
         limit = self.options.max_epochs if n_epochs is None else n_epochs
+        # Where the number of epochs is given, nobody looks at the history: no trial is decoded for it alone.
+        if n_epochs is None and not self.probe.of_validation:
+            self._probe_reader = TrialReader(self.probe.trials, device=self.device)
         stopped = f"after {limit} epochs"
         with seeded(self.seed, device=self.device):
-            score = validate(self.model, self.validation)
-            rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched={}, score=score)]
+            score, health = self._look()
+            rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched=health, score=score)]
             best, best_rank, best_epoch = tensors_of(self.plain), score.rank(), 0
             for epoch in range(1, limit + 1):
                 row, score = self._epoch(epoch)
@@ -234,8 +241,16 @@ class Trainer:
             terms = self._step(self.reader.batch(index), epoch=epoch, watched=watched if step == 0 else None)
             for name in TERMS:
                 sums[name] += float(terms.get(name, torch.tensor(float("nan")))) / len(order)
-        score = validate(self.model, self.validation)
-        return self._row(epoch, losses=sums, watched=watched, score=score), score
+        score, health = self._look()
+        return self._row(epoch, losses=sums, watched=watched | health, score=score), score
+
+    def _look(self) -> tuple[ValidationScore, Row]:
+        """Score the validation trials, and measure the tokens of the probe on the way."""
+        probe = self.probe
+        score = validate(self.model, self.validation, watch=probe.see if probe.of_validation else None)
+        if self._probe_reader is not None:
+            decode_logits(self.model, self._probe_reader, watch=lambda k, out: probe.see(probe.index[k], out))
+        return score, probe.measure()
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, Tensor]:
         mixing = None

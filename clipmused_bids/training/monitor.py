@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
-from clipmused_bids.records import FloatArray
+from clipmused_bids.records import FloatArray, IntArray
 from clipmused_bids.training.batches import TrialReader
 
 DECODE_BATCH = 256
+
+Watch = Callable[[IntArray, DecoderOutput], None]
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,26 @@ def macro_average_precision(labels: FloatArray, scores: FloatArray) -> float:
 
 
 @torch.no_grad()
-def decode_logits(model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH) -> FloatArray:
-    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64."""
+def decode_logits(
+    model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH, watch: Watch | None = None
+) -> FloatArray:
+    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64.
+
+    ``watch`` is called with the places and the output of each batch.
+    """
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
     for index, batch in reader.in_order(batch_size=batch_size):
-        logits[index] = model(batch.responses, batch.participants).logits.double().cpu().numpy()
+        output = model(batch.responses, batch.participants)
+        logits[index] = output.logits.double().cpu().numpy()
+        if watch is not None:
+            watch(index, output)
     model.train(was_training)
     return logits
 
 
-def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
+def validate(model: nn.Module, reader: TrialReader, *, watch: Watch | None = None) -> ValidationScore:
     """Score the validation trials.
 
     The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
@@ -71,7 +81,7 @@ def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
     labels = reader.data.labels
     if reader.data.n_trials == 0 or np.isnan(labels).all():
         return ValidationScore(float("nan"), float("nan"))
-    logits = decode_logits(model, reader)
+    logits = decode_logits(model, reader, watch=watch)
     if not np.isfinite(logits).all():
         return ValidationScore(float("nan"), float("inf"))
     loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels))

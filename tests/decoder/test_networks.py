@@ -8,6 +8,7 @@ import torch
 from scipy.special import erf
 from torch import nn
 
+from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.cost import count_parameters, training_cost
 from clipmused_bids.decoder.losses import Guidance, loss_terms, similarity_loss
 from clipmused_bids.decoder.mlp import Mlp, VoxelVector
@@ -15,6 +16,7 @@ from clipmused_bids.decoder.model import TokenTransformer
 from clipmused_bids.decoder.network import DecoderOutput, Network
 from clipmused_bids.decoder.roi import AlignedFeatures, SharedRegionPatches
 from clipmused_bids.decoder.tokens import TokenScheme
+from clipmused_bids.training.loop import make_optimizer
 from clipmused_bids.training.monitor import token_norms
 
 WIDTH = 16
@@ -164,6 +166,15 @@ def test_first_predictions_are_the_labels_frequencies(model: Network) -> None:
     model.start_at(torch.logit(frequency))
     probability = torch.sigmoid(model([torch.randn(50, 20)], [0]).logits)
     torch.testing.assert_close(probability.mean(dim=0), frequency, rtol=0.25, atol=0.02)
+
+
+@pytest.mark.parametrize("model", [transformer("one"), transformer("shared"), perceptron()])
+def test_tokens_and_positions_do_not_decay_whoever_they_are_of(model: Network) -> None:
+    options = TrainingOptions(weight_decay=0.1)
+    decayed = {id(p) for p in make_optimizer(model, options).param_groups[0]["params"]}
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim > 1 and not name.startswith("tokens.")
+        assert (id(parameter) in decayed) is matrix, name
 
 
 def test_cost_of_a_perceptrons_step() -> None:

@@ -7,15 +7,15 @@ from scipy import stats
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.inference import (
     Interval,
+    answer,
     over_participants,
     paired_difference,
     participant_interval,
     stimulus_difference,
-    strata,
-    stratified_weights,
     verdict,
 )
 from clipmused_bids.evaluation.metrics import score
+from clipmused_bids.evaluation.resampling import rarest_labels, strata, stratified_weights
 from clipmused_bids.evaluation.weighted import weighted_metric
 from clipmused_bids.records import Score
 
@@ -144,6 +144,17 @@ class TestStimuli:
         assert np.isfinite(found.mean)
         assert np.isfinite([found.low, found.high]).all() == bounded
 
+    def test_folds_are_scored_by_themselves(self):
+        world = self.world(np.random.default_rng(9))
+        fold = ["a" if int(name[1:]) < 70 else "b" for name in world[3]]
+        # What another decoder adds to all its predictions changes nothing: trials of two folds are not compared.
+        shift = np.where(np.array(fold) == "b", 5.0, 0.0)[:, None]
+        moved = (world[0], world[1] + shift, *world[2:])
+        plain = self.difference(world, fold=fold, n_resamples=50)
+        again = self.difference(moved, fold=fold, n_resamples=50)
+        assert (again.mean, again.low, again.high) == pytest.approx((plain.mean, plain.low, plain.high))
+        assert self.difference(moved, n_resamples=50).mean < plain.mean - 0.02
+
     def test_same_seed_same_interval(self):
         world = self.world(np.random.default_rng(6))
         assert self.difference(world, seed=1, n_resamples=50) == self.difference(
@@ -157,19 +168,29 @@ class TestStimuli:
         rng = np.random.default_rng(7)
         labels = np.zeros((200, 2))
         labels[:1, 0] = labels[50:120, 1] = 1
-        weights = stratified_weights(strata(labels, np.arange(200)), n_resamples=300, rng=rng)
+        weights = stratified_weights(rarest_labels(labels, np.arange(200)), n_resamples=300, rng=rng)
         assert np.isfinite(weighted_metric(labels, rng.random((200, 2)), weights, metric="mAP")).all()
         # 70 stimuli of the second label form a stratum, the rest (129 without label, 1 too few) one other each.
         np.testing.assert_allclose(weights[:, 50:120].sum(axis=1), 70)
         np.testing.assert_allclose(weights.sum(axis=1), 200)
         assert weights.min() > 0
 
+    @pytest.mark.parametrize("m", [3, 5, 12, 60])
+    def test_weighted_means_spread_as_means_of_other_stimuli_do(self, m):
+        rng = np.random.default_rng(m)
+        rarest = np.repeat([0, 1, 2], [m, 40, 5])
+        weights = stratified_weights(rarest, n_resamples=40_000, rng=rng)[:, :m]
+        values = rng.normal(size=m)
+        means = weights @ values / weights.sum(axis=1)
+        assert means.mean() == pytest.approx(values.mean(), abs=4 * values.std() / np.sqrt(40_000))
+        assert means.var() == pytest.approx(values.var(ddof=1) / m, rel=0.04)
+
     def test_stratum_is_the_rarest_label(self):
         labels = np.zeros((60, 3))
         labels[:40, 0] = 1  # frequent
         labels[:12, 1] = 1  # rarer, and together with the frequent one
         labels[12:15, 2] = 1  # too rare for a stratum of its own
-        found = strata(np.tile(labels, (2, 1)), np.tile(np.arange(60), 2))
+        found = strata(rarest_labels(np.tile(labels, (2, 1)), np.tile(np.arange(60), 2)))
         assert found.tolist() == [1] * 12 + [-1] * 3 + [0] * 25 + [3] * 20
 
 
@@ -202,3 +223,15 @@ class TestVerdict:
     def test_without_interval_is_undetermined(self):
         line = verdict(participant_interval([0.2]), metric="mAP", baseline="ridge")
         assert "undetermined (mAP against ridge +0.200, no interval from 1 participants)" in line
+
+    def test_a_spread_of_nothing_is_no_evidence(self):
+        # Two people whose accuracies differ by one trial of ten each.
+        found = paired_difference({"01": 0.4, "02": 0.7}, {"01": 0.3, "02": 0.6})
+        assert answer(found) == "undetermined"
+        assert answer(Interval(0.1, 0.09, 0.11, 2)) == "yes"
+
+    def test_names_another_rival_and_other_units(self):
+        found = paired_difference({"s1": 0.4, "s2": 0.5}, {"s1": 0.3, "s2": 0.1}, kind="other seeds")
+        line = verdict(found, metric="mAP", baseline="ss-vit", rival="the reference")
+        assert line.startswith("beats the reference (other seeds): undetermined (mAP against ss-vit +0.250 [")
+        assert line.endswith("2 seeds)")

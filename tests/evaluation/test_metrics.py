@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.floors import blind_f1, chance_top_k, random_average_precision
-from clipmused_bids.evaluation.metrics import best_thresholds, per_label, score
+from clipmused_bids.evaluation.metrics import best_thresholds, direction, per_label, score
 
 NAN = float("nan")
 
@@ -128,6 +128,12 @@ class TestScore:
         with pytest.raises(DataError, match="1 of 200 trials have predictions that are not finite"):
             score(labels, probabilities, single_label=False)
 
+    def test_labels_that_are_neither_present_nor_absent_are_refused(self, predictions):
+        labels, probabilities = predictions
+        labels[3, 1] = 0.4
+        with pytest.raises(DataError, match=r"1 labels are neither 0 nor 1 nor unknown, the first is 0\.4"):
+            score(labels, probabilities, single_label=False)
+
     def test_shapes_must_agree(self, predictions):
         labels, probabilities = predictions
         with pytest.raises(DataError, match=r"labels have shape \(200, 6\), predictions \(200, 5\)"):
@@ -212,3 +218,11 @@ def test_per_label_lists_all_labels(predictions):
     scores = by_name(score(labels, probabilities, single_label=False))
     assert np.nanmean([row.average_precision for row in rows]) == pytest.approx(scores["mAP"].value)
     assert np.nanmean([row.auc for row in rows]) == pytest.approx(scores["AUC"].value)
+
+
+def test_direction_is_that_of_better_predictions(predictions):
+    labels, probabilities = predictions
+    better = by_name(score(labels, 0.5 * labels + 0.5 * probabilities, single_label=False))
+    for metric, worse in by_name(score(labels, probabilities, single_label=False)).items():
+        grows = better[metric].value > worse.value
+        assert direction(metric) == ("higher" if grows else "lower")

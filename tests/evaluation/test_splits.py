@@ -31,6 +31,8 @@ def check_audit(design, split, *, sets=None):
         onset=design.onset,
         regime=split.regime,
         design="continuous" if design.continuous else "events",
+        labels=design.labels,
+        content=design.content,
     )
 
 

@@ -317,6 +317,7 @@ def test_what_a_method_does_not_read_changes_nothing(
         "model.depth": 2, "model.heads": 4, "model.mlp_ratio": 3.0, "model.head": "mlp", "model.n_regions": 3,
         "model.n_patches": 2, "model.hidden_width": 5, "model.hidden_layers": 3, "training.lambda_perp": 0.7,
         "training.lambda_low": 0.7, "training.lambda_high": 0.7, "training.perp_scale": "batch",
+        "model.n_shared": 4, "model.alignment": "random",
     }  # fmt: skip
     unread = METHODS[name].network.unread
     changed = QUICK
@@ -330,8 +331,10 @@ def test_what_a_method_does_not_read_changes_nothing(
     for key in other.keys() - set(unread):
         table, _, option = key.partition(".")
         one = replace(QUICK, **{table: replace(getattr(QUICK, table), **{option: other[key]})})
-        if key in {"model.n_regions", "model.n_patches"}:
+        if key in {"model.n_regions", "model.n_patches", "model.n_shared"}:
             continue  # read where there is no atlas, and in native space
+        if key == "model.alignment" and METHODS[name].network.reads == "vector":
+            continue  # read in native space
         state = fitted(name, data, hyperparameters=one).state()
         assert state.keys() != states[0].keys() or any(
             not np.array_equal(state[name_], states[0][name_]) for name_ in state

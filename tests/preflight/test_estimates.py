@@ -83,6 +83,9 @@ def test_responses_on_disk(world: World) -> None:
         ("prevalence", True, (40 + 30) * (16 + 8 * 2)),
         ("ridge-pooled", True, 30 * (16 + 2 * 8 * 2 + 8 * 3)),
         ("ridge-pooled", False, (40 + 30) * (16 + 8 * 2 + 8 * 3)),
+        ("logistic", True, (40 + 30) * (16 + 8 * 2 + 8 * 3)),
+        # At most 100 shared features and a mean for each voxel.
+        ("srm", False, (40 + 30) * (16 + 8 * 2 + 8 * 101)),
     ],
 )
 def test_decoders_on_disk(world: World, method: str, common: bool, n_bytes: int) -> None:

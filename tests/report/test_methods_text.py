@@ -170,3 +170,11 @@ def test_the_one_token_ablation_is_said() -> None:
     assert "CLIP-MUSED with one token for each participant instead of two" in methods_text(
         facts(hyperparameters=one)
     )
+
+
+def test_leaks_that_were_allowed_stand_beside_the_regime() -> None:
+    assert "LEAKAGE" not in methods_text(facts())
+    found = {"leaks": ["a stimulus is in two sets"], "warnings": []}
+    text = methods_text(facts(leakage=found))
+    regime = facts().config["split"]["regime"]
+    assert f"speak about {regime}. LEAKAGE, allowed by --allow-leakage: a stimulus is in two sets." in text

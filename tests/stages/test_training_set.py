@@ -19,12 +19,12 @@ from clipmused_bids.records import Split
 from clipmused_bids.stages.assemble import open_responses
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import TargetMaker
+from clipmused_bids.stages.label_choice import training_labels
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.training_set import (
     TrainingSet,
     row_sets,
     standardization_unit,
-    training_labels,
     training_set,
 )
 from tests.stages.conftest import World, make_catalogue, make_run

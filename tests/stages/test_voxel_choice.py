@@ -9,15 +9,15 @@ import pytest
 from scipy.stats import pearsonr
 
 from clipmused_bids.errors import DataError
-from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.records import Split
 from clipmused_bids.stages import voxel_choice
 from clipmused_bids.stages.assemble import open_responses
+from clipmused_bids.stages.auditing import audit_fit
 from clipmused_bids.stages.decode import decoder_of, predict
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.train import train_decoder
 from clipmused_bids.stages.training_set import TrainingSet, training_set
-from clipmused_bids.stages.voxel_choice import planned_fits, require_repeats
+from clipmused_bids.stages.voxel_choice import require_repeats
 from tests.stages.conftest import World, make_catalogue, make_run
 
 # Voxels that answer: two of both people, one of each alone; the others are noise.
@@ -152,13 +152,17 @@ def test_trials_without_a_name_are_no_repeats(world: World) -> None:
         require_repeats(plan_of(world, 2), world.split(dict.fromkeys(["a", "b", ""], "train")))
 
 
-def test_the_auditor_hears_of_the_choice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And of the sets that are read for it: were it another one, training would be refused."""
-    world.add(make_run("01"), "ab", np.ones((2, 3)))
-    assert planned_fits(plan_of(world, 0)) == ()
-    nothing: dict[str, Any] = dict.fromkeys(("set_name", "run_key", "participant", "stimulus_id"), ())
-    asked = {**nothing, "onset": np.empty(0), "regime": "unseen stimuli", "design": "events"}
-    assert audit(**asked, fitted=planned_fits(plan_of(world, 2))).leaks == ()
-    monkeypatch.setattr(voxel_choice, "FITTED_ON", ("train", "test"))
-    with pytest.raises(DataError, match="voxel choice was fitted on trials of set test"):
-        audit(**asked, fitted=planned_fits(plan_of(world, 2)))
+def test_the_auditor_sees_what_the_choice_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what it says of itself: were other rows read, training would be refused."""
+    world = repeated(tmp_path)
+    split, plan = world.split(SETS), plan_of(world, 2)
+    counts = build(world, plan, split).record.summary(plan, split)
+    assert counts["voxel choice"] == {"purpose": "fit", "train": 56}, "14 stimuli, two runs of two people"
+    assert "voxel choice" not in build(world, plan_of(world, 0), split).record.summary(plan, split)
+    everything = lambda names, _sets: np.arange(len(names))  # noqa: E731
+    monkeypatch.setattr(voxel_choice, "fitted_rows", everything)
+    leaky = build(world, plan, split)
+    with pytest.raises(
+        DataError, match=r"voxel choice was fitted on trials of set val, test \(40; first: sub-01"
+    ):
+        audit_fit(plan, CATALOGUE, split, leaky)

@@ -65,9 +65,9 @@ class _Variants:
     tables: tuple[BidsFile, ...] = ()
 
 
-def template_home() -> Path:
+def template_home(environ: Mapping[str, str] = os.environ) -> Path:
     """Folder of the archive: ``TEMPLATEFLOW_HOME``, else where the templateflow client has it."""
-    stated = os.environ.get("TEMPLATEFLOW_HOME")
+    stated = environ.get("TEMPLATEFLOW_HOME")
     if stated:
         return Path(stated).absolute()
     from platformdirs import user_cache_dir

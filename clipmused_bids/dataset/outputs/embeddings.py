@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.dataset.files.atomic import make_folder, remove
+from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.files.documents import canonical_json, write_json
 from clipmused_bids.dataset.files.tensors import digest, parse_header, read_array, write_tensors
 from clipmused_bids.errors import DataError, MissingInputError
@@ -82,13 +83,15 @@ class EmbeddingCache:
             for start in range(0, len(group), rows)
         )
 
-    def read(self, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def read(self, keys: Sequence[str], *, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Read features.
 
         Parameters
         ----------
         keys : sequence of str
             Content hashes, hexadecimal; may repeat.
+        names : sequence of str, optional
+            Arrays that are wanted; all without it. Of the others nothing is read.
 
         Returns
         -------
@@ -104,7 +107,7 @@ class EmbeddingCache:
         """
         for _ in range(_MOST_ATTEMPTS):
             try:
-                return self._read_rows(keys)
+                return self._read_rows(keys, names=names)
             except _ShardGoneError:
                 continue
         raise MissingInputError(f"{self.folder}: shards vanish while they are read.")
@@ -175,7 +178,7 @@ class EmbeddingCache:
             return {key: (path, row) for path, keys in shards.items() for row, key in enumerate(keys)}
         raise MissingInputError(f"{self.folder}: shards vanish while they are listed.")
 
-    def _read_rows(self, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def _read_rows(self, keys: Sequence[str], *, names: Sequence[str] | None) -> dict[str, NDArray[Any]]:
         index = self._index()
         lacking = [key for key in dict.fromkeys(keys) if key not in index]
         if lacking:
@@ -188,7 +191,7 @@ class EmbeddingCache:
             wanted.setdefault(index[key][0], []).append(k)
         out: dict[str, NDArray[Any]] = {}
         for path, places in wanted.items():
-            for name, values in _load(path)[1].items():
+            for name, values in _load(path, names=names)[1].items():
                 rows = values[[index[keys[k]][1] for k in places]]
                 whole = out.setdefault(name, np.empty((len(keys), *rows.shape[1:]), dtype=rows.dtype))
                 if whole.shape[1:] != rows.shape[1:]:
@@ -223,6 +226,17 @@ class EmbeddingCache:
                 remove(path.with_suffix(".json"))
 
 
+def stored_caches(folder: Path) -> tuple[EmbeddingCache, ...]:
+    """Find what a folder holds, one cache for each set of settings."""
+    settings = {
+        canonical_json(found): found
+        for path in sorted(folder.glob("*.safetensors"))
+        if path.with_suffix(".json").is_file()
+        and isinstance(found := read_json(path.with_suffix(".json")).get("Settings"), Mapping)
+    }
+    return tuple(EmbeddingCache(folder, one) for one in settings.values())
+
+
 def _keys(path: Path) -> list[str]:
     """Read the keys of a shard; none where the file is broken, so that its rows are computed again."""
     try:
@@ -235,12 +249,13 @@ def _keys(path: Path) -> list[str]:
         raise _gone(path, error) from error
 
 
-def _load(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
+def _load(path: Path, *, names: Sequence[str] | None = None) -> tuple[list[str], dict[str, NDArray[Any]]]:
     # Read, not mapped: a mapped file that another machine removes can end this process (SIGBUS on NFS).
     try:
         with path.open("rb") as stream:
             entries, metadata = parse_header(stream, path=path)
-            return metadata["keys"], {name: read_array(stream, entry) for name, entry in entries.items()}
+            wanted = {n: entry for n, entry in entries.items() if names is None or n in names}
+            return metadata["keys"], {name: read_array(stream, entry) for name, entry in wanted.items()}
     except OSError as error:
         raise _gone(path, error) from error
 

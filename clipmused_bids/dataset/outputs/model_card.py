@@ -31,6 +31,7 @@ def model_card(
     scores: Sequence[MetricRow],
     regime: str,
     baselines: Mapping[str, Sequence[MetricRow]],
+    leakage: Sequence[str] = (),
     limits: Sequence[str] = (),
 ) -> str:
     """Write the text of a model card, in Markdown.
@@ -50,6 +51,8 @@ def model_card(
         What the scores speak about.
     baselines : mapping of str to sequence of MetricRow
         Scores of other methods on the same trials, by method.
+    leakage : sequence of str
+        What the leakage auditor found, in sentences.
     limits : sequence of str
         Limits beyond those that hold for every decoder.
 
@@ -64,6 +67,7 @@ def model_card(
         f"## Participants\n\n{_count(participants, 'participant')}: {who}",
         f"## Labels\n\n{_count(label_names, 'label')}: {names}",
         "## Scores\n\n" + _score_section(method, scores=scores, regime=regime, baselines=baselines),
+        "## Leakage\n\n" + (_bullets(leakage) if leakage else "None was found."),
         "\n".join(["## Limits\n", _LIMITS, *(f"- {limit}" for limit in limits)]),
         f"## Privacy\n\n{_PRIVACY}",
     ]

@@ -7,7 +7,7 @@ from clipmused_bids.dataset.outputs.model_card import model_card
 from clipmused_bids.records import Score
 
 
-def card(*, scores: tuple[MetricRow, ...]) -> str:
+def card(*, scores: tuple[MetricRow, ...], leakage: tuple[str, ...] = ()) -> str:
     return model_card(
         label="clipmused",
         method="clip-mused",
@@ -20,6 +20,7 @@ def card(*, scores: tuple[MetricRow, ...]) -> str:
         baselines={
             "ridge": (MetricRow("group", "test", "single trials", Score("mAP", 0.41234, 0.07, 2, 99)),)
         },
+        leakage=leakage,
         limits=("No images: text guidance only.",),
     )
 
@@ -27,7 +28,8 @@ def card(*, scores: tuple[MetricRow, ...]) -> str:
 def test_every_section_is_there_in_order() -> None:
     text = card(scores=())
     places = [
-        text.index(f"## {name}") for name in ("Data", "Participants", "Labels", "Scores", "Limits", "Privacy")
+        text.index(f"## {name}")
+        for name in ("Data", "Participants", "Labels", "Scores", "Leakage", "Limits", "Privacy")
     ]
     assert places == sorted(places)
     assert "- Dataset: Faces\n- Trials: 1,200" in text
@@ -37,6 +39,11 @@ def test_every_section_is_there_in_order() -> None:
     assert "consent" in text
     assert "Not evaluated yet" in text
     assert text.endswith("\n")
+
+
+def test_leaks_are_listed_or_said_to_be_none() -> None:
+    assert "## Leakage\n\nNone was found.\n\n## Limits" in card(scores=())
+    assert "## Leakage\n\n- one\n- two\n\n## Limits" in card(scores=(), leakage=("one", "two"))
 
 
 def test_scores_stand_beside_floors_and_baselines() -> None:
