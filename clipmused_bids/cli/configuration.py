@@ -18,6 +18,7 @@ from clipmused_bids.config import (
     read_config_file,
 )
 from clipmused_bids.errors import UnknownLevelError, UsageError
+from clipmused_bids.methods.variants import Variant
 
 LEVELS: dict[str, Level] = {
     "participant": "participant",
@@ -59,7 +60,9 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         compared=tuple(variant.name for variant in methods[1:]),
         preset=arguments["preset"],
         overrides=_overrides(arguments),
-        model_label=arguments["model_label"] or methods[0].label,
+        model_label=_model_label(arguments, main=methods[0]),
+        base_model=arguments["base_model"],
+        calibration_trials=arguments["calibration_trials"],
         split=arguments["split"],
         cv=arguments["cv"],
         device=arguments["device"],
@@ -74,6 +77,12 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         check=arguments["check"],
         offline=arguments["offline"],
     )
+
+
+def _model_label(arguments: dict[str, Any], *, main: Variant) -> str:
+    """Name of what is trained; new participants stand apart from the decoder that they are fitted to."""
+    usual = f"{arguments['base_model']}+new" if arguments["base_model"] else main.label
+    return str(arguments["model_label"] or usual)
 
 
 def _selection(arguments: dict[str, Any]) -> Selection:

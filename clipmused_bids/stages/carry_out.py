@@ -111,12 +111,30 @@ def _train_all(job: Job) -> None:
     if job.catalogue is not None and job.split is not None:
         for part in parts_of(job.split):
             say_near_duplicates(job.plan, job.catalogue, part.described, job.tree)
+    if job.plan.config.base_model is not None:
+        _adapt(job)
+        return
     for one in asked_for(job.plan.config):
         with job.methods.of_method(one.label, name=one.name, main=one.main):
             train_contender(job, one)
-    job.plan.without(job.failures)
     if job.plan.config.level == "group":
         job.watch.store(job.tree, model_label=job.plan.config.model_label)
+
+
+def _adapt(job: Job) -> None:
+    from clipmused_bids.stages.newcomers import adapt_participants
+
+    assert job.catalogue is not None
+    assert job.split is not None
+    adapt_participants(
+        job.plan,
+        job.tree,
+        job.catalogue,
+        job.split,
+        maker=job.maker,
+        device=job.device,
+        failures=job.failures,
+    )
 
 
 def train_contender(job: Job, contender: Contender) -> None:

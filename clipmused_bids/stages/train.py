@@ -248,7 +248,7 @@ def train_decoder(
     tensors |= voxel_tensors(training.train)
     config = {
         **request,
-        **_fitted_config(training, plan, catalogue),
+        **fitted_config(training, plan, catalogue),
         "variant": plan.config.variant or method,
         "leakage": stored_leakage(plan, part.described, training, of_split=audited, of_fit=leaks),
         "decoder": fitted.config(),
@@ -264,7 +264,8 @@ def train_decoder(
     return True
 
 
-def _fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
+def fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
+    """What was fitted beside the decoder, and to what, as stored with it."""
     data = training.train
     targets = data.targets
     return {
