@@ -27,6 +27,7 @@ from clipmused_bids.stages.assemble import ParticipantResponses, open_responses,
 from clipmused_bids.stages.atlas import choose_atlas
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.fit_record import FitRecord
 from clipmused_bids.stages.grids import OTHER_GRID
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
@@ -119,6 +120,7 @@ def _adapt_one(
         **request,
         **fitted_config(training, plan, catalogue),
         "labels_left_out": base.config["labels_left_out"],
+        "trials_read": training.record.summary(plan, split),
         "decoder": adapted.config(),
         "parameters": adapted.summary(),
         "best_epoch": notes["epochs"],
@@ -170,9 +172,10 @@ def newcomer_trials(
         kept = choice.kept[0]
         voxels, table, standardization = voxels[kept], table.of_voxels(kept), standardization.of_voxels(kept)
     movies = any(plan.trials[run.key].continuous for run in plan.runs)
+    record = FitRecord([person])
     data = trial_data(
         [person],
-        [table],
+        record.watched([table], step="adaptation", purpose="tuning"),
         [VoxelSpace(person.grid, voxels, np.full(len(voxels), -1), ())],
         common_space=plan.common_space,
         labels=labels,
@@ -185,9 +188,8 @@ def newcomer_trials(
     space, images = _space(plan, train, base)
     train = replace(train, spaces=(space,))
     validation = replace(data.subset(choose), spaces=(space,))
-    return TrainingSet(
-        train, validation, (standardization,), None if choice is None else choice.config, images
-    )
+    chosen = None if choice is None else choice.config
+    return TrainingSet(train, validation, (standardization,), chosen, record, images)
 
 
 def _chosen_rows(plan: Plan, sets: Any, known: Any, *, participant: str) -> tuple[IntArray, IntArray]:
