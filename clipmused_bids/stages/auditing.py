@@ -137,14 +137,26 @@ def audit_fit(plan: Plan, catalogue: Catalogue, split: Split, training: Training
     DataError
         If there are any and ``allow_leakage`` is off.
     """
-    leaks = fits_elsewhere(training.record.fitted(plan, split))
-    leaks += tuple(_handed(training, plan, split))
+    leaks = _reads_elsewhere(plan, split, training)
     outside = set(catalogue.stimuli.stimulus_id) - set(stimuli_in(plan, split, "train"))
     blind = frequent_labels(plan, catalogue.without(sorted(outside)), split, record=FitRecord())
     chosen = training.train.label_names
     if set(blind) != set(chosen):
         without = "without looking at the labels of stimuli outside the training set"
         leaks += (f"label choice: {len(chosen)} labels were chosen, {len(blind)} {without}",)
+    return _refused(plan, leaks)
+
+
+def audit_reads(plan: Plan, split: Split, training: TrainingSet) -> tuple[str, ...]:
+    """Look at what was read alone: as ``audit_fit``, for a fit that takes its labels from another decoder."""
+    return _refused(plan, _reads_elsewhere(plan, split, training))
+
+
+def _reads_elsewhere(plan: Plan, split: Split, training: TrainingSet) -> tuple[str, ...]:
+    return fits_elsewhere(training.record.fitted(plan, split)) + tuple(_handed(training, plan, split))
+
+
+def _refused(plan: Plan, leaks: tuple[str, ...]) -> tuple[str, ...]:
     if leaks and not plan.config.allow_leakage:
         Audit(leaks, ()).refuse("what is fitted leaks")
     return leaks

@@ -25,7 +25,7 @@ from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import IntArray, SetName, Split, TrialData, VoxelSpace
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses, trial_data, usable_voxels
 from clipmused_bids.stages.atlas import choose_atlas
-from clipmused_bids.stages.auditing import audit_fit, audit_split, stored_leakage
+from clipmused_bids.stages.auditing import audit_reads, audit_split, stored_leakage
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decoder_request import decoder_request, stored_decoder_serves
 from clipmused_bids.stages.failures import Failures
@@ -109,7 +109,7 @@ def _adapt_one(
         source=source,
         device=device,
     )
-    leaks = audit_fit(plan, catalogue, split, training)
+    leaks = audit_reads(plan, split, training)
     notes = adapted.fitted().adaptation or {}
     n_values = sum(notes["fitted_values"].values())
     logger.info(
@@ -152,7 +152,6 @@ def newcomer_trials(
     trials.
     """
     person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
-    record = FitRecord([person])
     sets = row_sets(person, plan, split)
     names = tuple(base.config["label_names"])
     labels = catalogue.labels_of(person.stimulus_id, names=names)
@@ -171,15 +170,16 @@ def newcomer_trials(
     if not plan.common_space and plan.hyperparameters.responses.reliable_voxels:
         used = _sets(len(sets), fit, fit[:0])
         choice = choose_voxels(
-            record.watched([table], step="voxel choice"), [person.stimulus_id], [used], participants=[participant], common_space=False,
+            [table], [person.stimulus_id], [used], participants=[participant], common_space=False,
             n_voxels=plan.hyperparameters.responses.reliable_voxels, seed=plan.config.random_seed,
         )  # fmt: skip
         kept = choice.kept[0]
         voxels, table, standardization = voxels[kept], table.of_voxels(kept), standardization.of_voxels(kept)
     movies = any(plan.trials[run.key].continuous for run in plan.runs)
+    record = FitRecord([person])
     data = trial_data(
         [person],
-        [table],
+        record.watched([table], step="adaptation", purpose="tuning"),
         [VoxelSpace(person.grid, voxels, np.full(len(voxels), -1), ())],
         common_space=plan.common_space,
         labels=labels,
@@ -190,12 +190,8 @@ def newcomer_trials(
     )
     train = data.subset(fit)
     space, images = _space(plan, train, base)
-    train = replace(train, spaces=(space,), responses=record.watched(data.responses, step="calibration"))
-    validation = replace(
-        data.subset(choose),
-        spaces=(space,),
-        responses=record.watched(data.responses, step="tuning", purpose="tuning"),
-    )
+    train = replace(train, spaces=(space,))
+    validation = replace(data.subset(choose), spaces=(space,))
     chosen = None if choice is None else choice.config
     return TrainingSet(train, validation, (standardization,), chosen, record, images)
 
