@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clipmused_bids.methods.registry import METHODS
-from clipmused_bids.methods.variants import ABLATIONS, PAPER, VARIANTS, Variant, find_variant
+from clipmused_bids.methods.variants import PAPER, VARIANTS, Variant, find_variant
 
 METHOD_HELP = (
     "The decoder; of several, the first is stored under --model-label and the others are compared with it. "
@@ -14,7 +14,7 @@ METHOD_HELP = (
 )
 _GROUPS: dict[str, tuple[str, ...]] = {
     "all": (*METHODS, PAPER.name),
-    "ablations": ("clip-mused", *(variant.name for variant in ABLATIONS)),
+    "ablations": ("clip-mused", *(name for name in VARIANTS if ":" in name and name != PAPER.name)),
     "all+ablations": tuple(VARIANTS),
 }
 

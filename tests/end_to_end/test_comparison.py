@@ -206,3 +206,37 @@ def test_bad_requests_are_refused(
     done = command(study, tmp_path / "out", "group", *method, *words)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
+
+
+def test_how_scores_are_made_changes_no_decoder(
+    folds: Path, study: Path, command: Command, tmp_path: Path
+) -> None:
+    settings = tmp_path / "scores.toml"
+    settings.write_text("[evaluation]\npermutations = 19\n")
+    words = (study, folds, "group", "--cv", "runs", "--method", "ridge,ridge-pooled,prevalence")
+    done = command(*words, "--config-file", settings)
+    assert done.returncode == 0, done.stderr
+    assert "fitting" not in done.stderr, "every decoder is reused"
+    rows = table(folds, "comparison", "ridge")
+    assert rows["p_value"].min() == pytest.approx(1 / 20)
+    settings.write_text("[evaluation]\ncalibrate = true\n")
+    refused = command(*words, "--config-file", settings)
+    assert (refused.returncode, 'fit_on = "train" in --config-file' in refused.stderr) == (64, True)
+
+
+def test_single_participants_are_cross_validated_too(study: Path, command: Command, tmp_path: Path) -> None:
+    done = command(
+        study, tmp_path / "out", "participant", "--train", "--decode", "--evaluate", "--participant-label", "01",
+        "--cv", "runs", "--method", "ridge,ridge-pooled",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "ridge-pooled: at level participant it is fitted to one participant at a time" in done.stderr
+    assert "Methods on the same trials" in done.stderr
+    assert not list((tmp_path / "out").glob("group_*"))
+    for label in ("ridge", "ridge+ridgepooled"):
+        folder = tmp_path / "out" / "models" / label / "folds"
+        assert sorted(path.parent.name for path in folder.rglob("sub-01_model.safetensors")) == [
+            "1",
+            "2",
+            "3",
+        ]

@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from clipmused_bids.dataset.outputs.split_file import read_split, write_split
 from clipmused_bids.errors import CannotCreateError, DataError
+from clipmused_bids.evaluation.calibration import fit_calibration
 from clipmused_bids.evaluation.cross_validation import make_folds, parts_of
 from clipmused_bids.records import Split
 from clipmused_bids.stages.decode import decode_participants
@@ -34,18 +35,19 @@ CATALOGUE = make_catalogue(
 )  # fmt: skip
 ALPHA = 0.1
 TABLES = {"fit_on": "train", "linear": {"alphas": [ALPHA]}, "responses": {"standardize": "participant"}}
-SHOWN = CONDITIONS * 3
+SHOWN = CONDITIONS * 4
+N = len(SHOWN)
 
 
 @pytest.fixture
 def study(world: World) -> World:
-    """Two people, four runs of nine trials; the conditions differ by a direction of each person's voxels."""
+    """Two people, four runs of twelve trials; the conditions differ by a direction of each person's voxels."""
     rng = np.random.default_rng(5)
     for participant in ("01", "02"):
         directions = rng.normal(size=(3, 14))
         for number in range(1, 5):
             noise = 1.6 * rng.normal(size=(len(SHOWN), 14))
-            world.add(make_run(participant, number), SHOWN, directions[np.arange(9) % 3] + noise + number)
+            world.add(make_run(participant, number), SHOWN, directions[np.arange(N) % 3] + noise + number)
     return world
 
 
@@ -74,8 +76,8 @@ def decode(study: World, split: Split, *, label: str = "m") -> None:
 def arrays(study: World, participant: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Responses, labels and run of each trial of a participant."""
     values = [study.values[make_run(participant, number).key] for number in range(1, 5)]
-    truth = np.tile(np.eye(3)[np.arange(9) % 3], (4, 1))
-    return np.concatenate(values).astype(np.float64), truth, np.repeat([1, 2, 3, 4], 9)
+    truth = np.tile(np.eye(3)[np.arange(N) % 3], (4, 1))
+    return np.concatenate(values).astype(np.float64), truth, np.repeat([1, 2, 3, 4], N)
 
 
 def by_hand(study: World, participant: str) -> np.ndarray:
@@ -101,7 +103,7 @@ def test_predictions_of_each_fold_are_those_of_a_loop_by_hand(study: World) -> N
     decode(study, split)
     for participant in ("01", "02"):
         table = predicted(study, participant)
-        assert table["fold"].tolist() == np.repeat([1, 2, 3, 4], 9).tolist()
+        assert table["fold"].tolist() == np.repeat([1, 2, 3, 4], N).tolist()
         assert set(table["set"]) == {"test"}
         found = table[[f"prob_{name}" for name in CONDITIONS]].to_numpy()
         np.testing.assert_allclose(found, by_hand(study, participant), atol=2e-5)
@@ -124,12 +126,12 @@ def test_scores_are_means_over_folds_and_accuracy_is_that_of_all_trials(study: W
         assert scored.score_of("mAP", participant).value == pytest.approx(np.mean(precisions), abs=1e-6)
         hits = guess.argmax(axis=1) == truth.argmax(axis=1)
         top1 = scored.score_of("top1", participant)
-        assert (top1.value, top1.n_trials) == (pytest.approx(hits.mean()), 36)
+        assert (top1.value, top1.n_trials) == (pytest.approx(hits.mean()), 4 * N)
         labels = label_scores(scored, participant)
         np.testing.assert_allclose(
             [one.average_precision for one in labels], np.mean(precisions, axis=0), atol=1e-6
         )
-        assert [one.n_positive for one in labels] == [12, 12, 12]
+        assert [one.n_positive for one in labels] == [4 * N / 3] * 3
         for k in (1, 2, 3, 4):
             row = next(
                 one
@@ -137,6 +139,29 @@ def test_scores_are_means_over_folds_and_accuracy_is_that_of_all_trials(study: W
                 if (one.participant, one.score.metric) == (participant, "mAP")
             )
             assert row.score.value == pytest.approx(np.mean(precisions[k - 1]), abs=1e-6)
+
+
+def test_each_fold_is_calibrated_on_the_fold_that_validated_it(study: World) -> None:
+    """Slope and intercept by hand: the fold's own decoder on the next fold, one map for all labels."""
+    split = folded(study)
+    train(study, split)
+    decode(study, split)
+    before = predicted(study, "01")
+    tables = {**TABLES, "evaluation": {"calibrate": True}}
+    plan = study.plan(hyperparameters=tables)
+    scored = score_decoder(plan, study.tree, CATALOGUE, model_label="m", method="ridge")
+    x, y, run = arrays(study, "01")
+    found = scored.probabilities[np.array(scored.participant) == "01"]
+    for held in (1, 2, 3, 4):
+        following = held % 4 + 1
+        rows = (run != held) & (run != following)
+        scaled = (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
+        peer = Ridge(penalty(scaled[rows], ALPHA)).fit(scaled[rows], y[rows])
+        guess = np.clip(peer.predict(scaled), 0, 1)
+        calibration = fit_calibration(y[run == following], guess[run == following], scope="pooled")
+        np.testing.assert_allclose(found[run == held], calibration.apply(guess[run == held]), atol=2e-4)
+    assert not np.allclose(found, by_hand(study, "01"), atol=1e-3)
+    pd.testing.assert_frame_equal(predicted(study, "01"), before)
 
 
 def test_the_kept_weights_are_a_fit_to_all_trials(study: World) -> None:
@@ -158,7 +183,7 @@ def test_new_runs_are_decoded_by_the_weights_of_all_folds(study: World) -> None:
     values = study.values[make_run("01", 2).key]
     study.add(make_run("01", 5), SHOWN, values)
     decode(study, split)
-    new = predicted(study, "01").iloc[-9:]
+    new = predicted(study, "01").iloc[-N:]
     assert set(new["set"]) == {"new"}
     assert new["fold"].isna().all()
     x, y, _ = arrays(study, "01")
@@ -216,7 +241,7 @@ def test_a_participant_without_some_runs_is_scored_in_the_others(world: World) -
         directions = rng.normal(size=(3, 14))
         for number in range(1, n_runs + 1):
             world.add(
-                make_run(participant, number), SHOWN, directions[np.arange(9) % 3] + rng.normal(size=(9, 14))
+                make_run(participant, number), SHOWN, directions[np.arange(N) % 3] + rng.normal(size=(N, 14))
             )
     split = folded(world)
     for method, label in (("ridge", "m"), ("ridge-pooled", "pooled")):
@@ -225,7 +250,7 @@ def test_a_participant_without_some_runs_is_scored_in_the_others(world: World) -
         scored = score_decoder(
             world.plan(hyperparameters=TABLES), world.tree, CATALOGUE, model_label=label, method=method
         )
-        assert {p: scored.score_of("top1", p).n_trials for p in ("01", "02")} == {"01": 36, "02": 27}
+        assert {p: scored.score_of("top1", p).n_trials for p in ("01", "02")} == {"01": 4 * N, "02": 3 * N}
         assert [len({row.participant for row in rows}) for rows in scored.fold_rows.values()] == [2, 2, 2, 1]
 
 
@@ -245,5 +270,5 @@ def test_the_split_file_keeps_folds(study: World, tmp_path: Path) -> None:
 
 def test_all_stimuli_of_all_folds_describe_the_last_decoder(study: World) -> None:
     split = folded(study)
-    assert len(stimuli_in(study.plan(), parts_of(split)[-1].described, "train")) == 72
-    assert len(stimuli_in(study.plan(), parts_of(split)[0].described, "train")) == 36
+    assert len(stimuli_in(study.plan(), parts_of(split)[-1].described, "train")) == 8 * N
+    assert len(stimuli_in(study.plan(), parts_of(split)[0].described, "train")) == 4 * N
