@@ -130,6 +130,11 @@ class ModelOptions:
         D, L and attention heads.
     mlp_ratio : float
         Hidden width of a block's MLP over D.
+    tokens : {"pair", "one"}
+        Of ``clip-mused``: a pair for each participant, or (an ablation of the paper) one that both levels guide,
+        without L_perp.
+    hidden_width, hidden_layers : int
+        Of the methods that are multilayer perceptrons.
     head : {"mlp", "linear"}
     dropout, input_dropout : float
         Of block outputs; of voxels.
@@ -154,6 +159,9 @@ class ModelOptions:
     depth: int = 2
     heads: int = 4
     mlp_ratio: float = 2.0
+    tokens: Literal["pair", "one"] = "pair"
+    hidden_width: int = 512
+    hidden_layers: int = 2
     head: Literal["mlp", "linear"] = "mlp"
     dropout: float = 0.0
     input_dropout: float = 0.0
@@ -170,6 +178,8 @@ class ModelOptions:
             self.width % self.heads == 0,
             f"model.width {self.width} must be a multiple of model.heads {self.heads}",
         )
+        for name in ("hidden_width", "hidden_layers"):
+            _require(getattr(self, name) > 0, f"model.{name} must be positive")
         _require(self.mlp_ratio > 0, "model.mlp_ratio must be positive")
         for name in ("dropout", "input_dropout"):
             _require(0 <= getattr(self, name) < 1, f"model.{name} must lie in [0, 1)")

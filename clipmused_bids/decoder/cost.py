@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from clipmused_bids.decoder.model import ClipMused
+from clipmused_bids.decoder.model import TokenTransformer
+from clipmused_bids.decoder.network import Network
 from clipmused_bids.decoder.readout import FixedReadout
+from clipmused_bids.decoder.tokens import SubjectTokens
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Cost:
     activation_bytes: int
 
 
-def count_parameters(model: ClipMused) -> tuple[int, tuple[int, ...]]:
-    """Parameters that are shared, and that each participant has alone (tokens, and maps in native space)."""
-    subject = model.tokens.subject
-    n_participants = len(subject)
-    own = [subject[0].numel()] * n_participants
+def count_parameters(model: Network) -> tuple[int, tuple[int, ...]]:
+    """Parameters that are shared, and that each participant has alone (tokens; maps in native space)."""
+    own = [0] * model.n_participants
+    if isinstance(model, TokenTransformer) and isinstance(model.tokens, SubjectTokens):
+        own = [token.numel() for token in model.tokens.subject]
     # A fixed readout of one map serves all participants.
     fixed = isinstance(model.readout, FixedReadout) and len(model.readout.own) > 1
     several = {"patches", "readout"} if fixed else {"patches"}
@@ -54,12 +56,12 @@ def count_parameters(model: ClipMused) -> tuple[int, tuple[int, ...]]:
     return total - sum(own), tuple(own)
 
 
-def training_cost(model: ClipMused, *, n_voxels: Sequence[int], batch_size: int) -> Cost:
+def training_cost(model: Network, *, n_voxels: Sequence[int], batch_size: int) -> Cost:
     """Cost of one training step with a batch spread evenly over participants.
 
     Parameters
     ----------
-    model : ClipMused
+    model : Network
         Not changed; a copy without data is traced.
     n_voxels : sequence of int
         V of each participant.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from clipmused_bids.decoder.model import DecoderOutput
+from clipmused_bids.decoder.network import DecoderOutput
 
 Term = Literal["labels", "perp", "low", "high"]
 TERMS: tuple[Term, ...] = ("labels", "perp", "low", "high")
@@ -96,15 +96,18 @@ def loss_terms(
     high: Guidance | None,
     perp_scale: Literal["batch", "batch+width"],
 ) -> dict[Term, Tensor]:
-    """All terms of a batch, unweighted; a term whose target is missing is not among them."""
-    terms: dict[Term, Tensor] = {
-        "labels": label_loss(output.logits, labels_BC),
-        "perp": perpendicular_loss(output.low, output.high, scale=perp_scale),
-    }
-    if low is not None:
-        terms["low"] = similarity_loss(output.low, low)
-    if high is not None:
-        terms["high"] = similarity_loss(output.high, high)
+    """All terms of a batch, unweighted; a term whose target is missing is not among them.
+
+    A single token is guided by both levels, and nothing can be perpendicular to it: L_perp is not among the terms.
+    """
+    terms: dict[Term, Tensor] = {"labels": label_loss(output.logits, labels_BC)}
+    if output.low is not None and output.high is not None:
+        terms["perp"] = perpendicular_loss(output.low, output.high, scale=perp_scale)
+    levels: tuple[tuple[Literal["low", "high"], Guidance | None], ...] = (("low", low), ("high", high))
+    for name, guidance in levels:
+        token_BD = output.guided(name)
+        if guidance is not None and token_BD is not None:
+            terms[name] = similarity_loss(token_BD, guidance)
     return terms
 
 

@@ -1,65 +1,30 @@
-"""The decoder: patches, subject tokens, transformer, classifier.
+"""Transformers over patches, with tokens of participants or of all: CLIP-MUSED and its rivals.
 
-Shape suffixes: B batch, V voxels, F features, M patches, T = M + 2 tokens, D width, C labels, H heads.
+Shape suffixes: B batch, F features, M patches, K tokens (2: a pair, 1), T = M + K, D width, H heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from clipmused_bids.decoder.blocks import Block
+from clipmused_bids.decoder.network import DecoderOutput, Network, Patches, classifier
 from clipmused_bids.decoder.readout import FixedReadout, LearnedReadout
-from clipmused_bids.decoder.tokens import INITIAL_SPREAD, SubjectTokens
+from clipmused_bids.decoder.tokens import TokenScheme, make_tokens
 
 
-class Patches(Protocol):
-    """What the decoder asks of a patch module (an ``nn.Module``)."""
-
-    n_patches: int
-    n_features: int
-
-    def features(self, x_BV: Tensor, participant: int) -> Tensor:
-        """Bring one participant's voxels (B, V) into features (B, F) that all participants share."""
-        ...
-
-    def embed(self, f_BF: Tensor) -> Tensor:
-        """Read features (B, F) as patches (B, M, D)."""
-        ...
-
-
-class DecoderOutput(NamedTuple):
-    """What one pass gives.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (B, C)
-        Log-odds of the labels.
-    low, high : Tensor of shape (B, D)
-        z_llv and z_hlv, after their LayerNorm.
-    attention : tuple of Tensor, each of shape (B, H, T, T)
-        Maps of each block; empty unless asked for.
-    """
-
-    logits: Tensor
-    low: Tensor
-    high: Tensor
-    attention: tuple[Tensor, ...] = ()
-
-
-class ClipMused(nn.Module):
-    """CLIP-guided multi-subject decoder.
+class TokenTransformer(Network):
+    """Vision transformer over patches; tokens say whose trial it is, and gather what the classifier reads.
 
     ::
 
-        z_0   = [x_llv^(n); x_hlv^(n); p_1; ...; p_M] + E_pos          (B, M + 2, D)
-        z'_l  = MHSA(LN(z_{l-1})) + z_{l-1}                             l = 1..L
-        z_l   = MLP(LN(z'_l)) + z'_l
-        z_llv = LN(z_L[:, 0]),  z_hlv = LN(z_L[:, 1])                   (B, D) each
-        logits = MLP(concat(z_llv, z_hlv))                              (B, C)
+        z_0    = [tokens; p_1; ...; p_M] + E_pos                         (B, M + K, D)
+        z'_l   = MHSA(LN(z_{l-1})) + z_{l-1}                             l = 1..L
+        z_l    = MLP(LN(z'_l)) + z'_l
+        logits = head(concat of LN(z_L[:, k]), k < K)                    (B, C)
 
     Parameters
     ----------
@@ -72,14 +37,20 @@ class ClipMused(nn.Module):
     mlp_ratio, dropout, input_dropout : float
         Hidden width of the blocks' MLP over D; dropout of block branches; dropout of voxels.
     head : {"mlp", "linear"}
-        Classifier on the two tokens: one hidden layer of width D, or none (not in the paper).
+        Classifier on the tokens: one hidden layer of width D, or none (not in the paper).
     readout : LearnedReadout, FixedReadout or None
         Linear readout that is added to the logits (not in the paper).
+    tokens : {"pair", "one", "shared"}
+        A pair for each participant (CLIP-MUSED), one for each (its ablation; MS-EMB), or one for all (a plain
+        vision transformer, without subject information).
 
     References
     ----------
-    Zhou, Du, Wang, He 2024, arXiv 2402.08994.
+    Zhou, Du, Wang, He 2024, arXiv 2402.08994; Chehab et al. 2022, arXiv 2103.02339; Dosovitskiy et al. 2021,
+    arXiv 2010.11929.
     """
+
+    patches: Patches
 
     def __init__(
         self,
@@ -95,66 +66,37 @@ class ClipMused(nn.Module):
         dropout: float,
         input_dropout: float,
         readout: LearnedReadout | FixedReadout | None,
+        tokens: TokenScheme = "pair",
     ) -> None:
-        super().__init__()
-        self.patches = patches
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.tokens = SubjectTokens(n_participants=n_participants, n_patches=patches.n_patches, width=width)
+        super().__init__(patches, n_participants=n_participants, input_dropout=input_dropout, readout=readout)
+        self.tokens = make_tokens(
+            tokens, n_participants=n_participants, n_patches=patches.n_patches, width=width
+        )
         self.blocks = nn.ModuleList(
             Block(width, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(depth)
         )
-        self.low_norm = nn.LayerNorm(width)
-        self.high_norm = nn.LayerNorm(width)
-        self.head = _head(width, n_labels, kind=head)
-        self.readout = readout
+        self.has_pair = tokens == "pair"
+        if self.has_pair:
+            self.low_norm = nn.LayerNorm(width)
+            self.high_norm = nn.LayerNorm(width)
+        else:
+            self.norm = nn.LayerNorm(width)
+        self.head = classifier(
+            self.tokens.n_tokens * width, n_labels, hidden=[width] if head == "mlp" else []
+        )
 
-    @torch.no_grad()
-    def start_at(self, log_odds_C: Tensor) -> None:
-        """Set the bias of the classifier to the labels' log-odds in the training data, shape (C,)."""
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        last.bias.copy_(log_odds_C)
-
-    def forward(
-        self,
-        responses: Sequence[Tensor],
-        participants: Sequence[int],
-        *,
-        scores_BC: Tensor | None = None,
-        with_attention: bool = False,
-    ) -> DecoderOutput:
-        """Decode trials that are grouped by participant.
-
-        Parameters
-        ----------
-        responses : sequence of Tensor, each of shape (B_g, V_g)
-            Responses of one participant each; the batch is their concatenation.
-        participants : sequence of int
-            Index of each group's participant.
-        scores_BC : Tensor of shape (B, C), optional
-            Stand in for the scores of a ``FixedReadout`` (held-out scores, while training).
-        with_attention : bool
-            Also return the attention maps of every block; the result is the same, the fused kernel is not used.
-
-        Returns
-        -------
-        DecoderOutput
-        """
-        groups = list(zip(responses, participants, strict=True))
-        f_BF = torch.cat([self.patches.features(self.input_dropout(x_BV), n) for x_BV, n in groups])
-        participant_B = torch.cat([torch.full((len(x_BV),), n, device=f_BF.device) for x_BV, n in groups])
-        z_BTD, attention = self._encode(self.tokens(self.patches.embed(f_BF), participant_B), with_attention)
+    def decode(self, f_BF: Tensor, participant_B: Tensor, *, with_attention: bool) -> DecoderOutput:
+        """Decode features (B, F) by the tokens' last states, without the readout."""
+        z_BTD, attention = self._encode(
+            self.tokens(self.patches.embed(f_BF), participant_B), with_attention=with_attention
+        )
+        if not self.has_pair:
+            token_BD = self.norm(z_BTD[:, 0])
+            return DecoderOutput(self.head(token_BD), attention=attention, token=token_BD)
         low_BD, high_BD = self.low_norm(z_BTD[:, 0]), self.high_norm(z_BTD[:, 1])
-        logits_BC = self.head(torch.cat([low_BD, high_BD], dim=1))
-        if isinstance(self.readout, LearnedReadout):
-            logits_BC = logits_BC + self.readout(f_BF)
-        elif self.readout is not None:
-            if scores_BC is None:
-                scores_BC = torch.cat([self.readout.scores(x_BV, n) for x_BV, n in groups])
-            logits_BC = logits_BC + self.readout(scores_BC)
-        return DecoderOutput(logits_BC, low_BD, high_BD, attention)
+        return DecoderOutput(self.head(torch.cat([low_BD, high_BD], dim=1)), low_BD, high_BD, attention)
 
-    def _encode(self, z_BTD: Tensor, with_attention: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _encode(self, z_BTD: Tensor, *, with_attention: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         attention: list[Tensor] = []
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -166,12 +108,18 @@ class ClipMused(nn.Module):
         return z_BTD, tuple(attention)
 
 
-def _head(width: int, n_labels: int, *, kind: Literal["mlp", "linear"]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    if kind == "mlp":
-        layers = [nn.Linear(2 * width, width), nn.GELU()]
-    last = nn.Linear(width if kind == "mlp" else 2 * width, n_labels)
-    # Small weights: the first predictions are the labels' frequencies.
-    nn.init.normal_(last.weight, std=INITIAL_SPREAD)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
+class ClipMused(TokenTransformer):
+    """CLIP-guided multi-subject decoder: the transformer whose tokens are a pair for each participant.
+
+    ::
+
+        z_0   = [x_llv^(n); x_hlv^(n); p_1; ...; p_M] + E_pos          (B, M + 2, D)
+        z'_l  = MHSA(LN(z_{l-1})) + z_{l-1}                             l = 1..L
+        z_l   = MLP(LN(z'_l)) + z'_l
+        z_llv = LN(z_L[:, 0]),  z_hlv = LN(z_L[:, 1])                   (B, D) each
+        logits = MLP(concat(z_llv, z_hlv))                              (B, C)
+
+    References
+    ----------
+    Zhou, Du, Wang, He 2024, arXiv 2402.08994.
+    """

@@ -144,7 +144,42 @@ class OwnRegionPatches(nn.Module):
             module.start_from(values)
 
 
-class AlignedPatches(nn.Module):
+class AlignedFeatures(nn.Module):
+    """Aligned features as they are: each participant's own linear map of all voxels, ``f = x A^(n)``.
+
+    One more participant costs V_n F numbers. In native space, where voxel k of two people is not the same place,
+    nothing less lets one network read several people; it is subject information that cannot be avoided there.
+
+    Parameters
+    ----------
+    n_voxels : sequence of int
+        V_n of each participant.
+    n_shared : int
+        F.
+    """
+
+    n_patches: int = 1
+
+    def __init__(self, n_voxels: Sequence[int], *, n_shared: int) -> None:
+        super().__init__()
+        self.n_features = n_shared
+        self.own = nn.ParameterList(
+            nn.Parameter(torch.randn(size, n_shared) * size**-0.5) for size in n_voxels
+        )
+
+    def features(self, x_BV: Tensor, participant: int) -> Tensor:
+        """Return the shared features (B, F)."""
+        own: Tensor = self.own[participant]
+        return x_BV @ own
+
+    @torch.no_grad()
+    def start_from(self, maps: Sequence[FloatArray]) -> None:
+        """Set each participant's map from an (n_voxels_n, F) array."""
+        for parameter, values in zip(self.own, maps, strict=True):
+            parameter.copy_(torch.as_tensor(values))
+
+
+class AlignedPatches(AlignedFeatures):
     """Patches of aligned features, for native space without corresponding regions.
 
     Each participant's own linear map brings all of the participant's voxels into K shared features; M shared
@@ -159,25 +194,10 @@ class AlignedPatches(nn.Module):
     """
 
     def __init__(self, n_voxels: Sequence[int], *, n_shared: int, n_patches: int, width: int) -> None:
-        super().__init__()
+        super().__init__(n_voxels, n_shared=n_shared)
         self.n_patches = n_patches
-        self.n_features = n_shared
-        self.own = nn.ParameterList(
-            nn.Parameter(torch.randn(size, n_shared) * size**-0.5) for size in n_voxels
-        )
         self.weight = nn.Parameter(torch.randn(n_patches, n_shared, width) * n_shared**-0.5)
-
-    def features(self, x_BV: Tensor, participant: int) -> Tensor:
-        """Return the shared features (B, K)."""
-        own: Tensor = self.own[participant]
-        return x_BV @ own
 
     def embed(self, f_BK: Tensor) -> Tensor:
         """Return the patches (B, M, D)."""
         return torch.einsum("bk,mkd->bmd", f_BK, self.weight)
-
-    @torch.no_grad()
-    def start_from(self, maps: Sequence[FloatArray]) -> None:
-        """Set each participant's map from an (n_voxels_n, K) array."""
-        for parameter, values in zip(self.own, maps, strict=True):
-            parameter.copy_(torch.as_tensor(values))

@@ -160,7 +160,7 @@ def align(data: TrialData, *, how: How, n_shared: int, alphas: tuple[float, ...]
     elif how == "random":
         maps, source = [np.zeros((table.n_voxels, 0)) for table in data.responses], "random"
     else:
-        maps, source = ridge_maps(data, n_shared=n_shared, alphas=alphas), "ridge to labels and CLIP targets"
+        maps, source = ridge_maps(data, n_shared=n_shared, alphas=alphas), f"ridge to {name_of_targets(data)}"
     return Alignment(_unit_variance(data, _filled(maps, n_shared=n_shared, seed=seed)), source)
 
 
@@ -181,11 +181,21 @@ def semantic_targets(data: TrialData) -> FloatArray:
         NaN where unknown.
     """
     blocks = [np.asarray(data.labels, dtype=np.float64)]
-    if data.targets is not None and data.targets.high is not None and (data.stimulus >= 0).any():
+    if _has_high_level(data):
+        assert data.targets is not None
         high = np.asarray(data.targets.high, dtype=np.float64)[np.maximum(data.stimulus, 0)]
         unknown = (data.stimulus < 0) | ~np.any(high, axis=1)
         blocks.append(np.where(unknown[:, None], np.nan, high))
     return np.concatenate([_unit_block(block) for block in blocks if not np.isnan(block).all()], axis=1)
+
+
+def name_of_targets(data: TrialData) -> str:
+    """Name what ``semantic_targets`` are made of."""
+    return "labels and CLIP targets" if _has_high_level(data) else "labels"
+
+
+def _has_high_level(data: TrialData) -> bool:
+    return data.targets is not None and data.targets.high is not None and bool((data.stimulus >= 0).any())
 
 
 def _unit_block(block: FloatArray) -> FloatArray:

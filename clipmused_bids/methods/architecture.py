@@ -1,4 +1,4 @@
-"""From data and options to a decoder: which patches, with which voxels."""
+"""From data and options to a decoder: which network, which patches, with which voxels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 
 from clipmused_bids.config import ModelOptions
 from clipmused_bids.decoder.cnn import CnnPatches
-from clipmused_bids.decoder.model import ClipMused, Patches
+from clipmused_bids.decoder.mlp import Mlp, VoxelVector
+from clipmused_bids.decoder.model import ClipMused, TokenTransformer
+from clipmused_bids.decoder.network import Features, Network, Patches
 from clipmused_bids.decoder.readout import FixedReadout, LearnedReadout
-from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches, SharedRegionPatches
+from clipmused_bids.decoder.roi import (
+    AlignedFeatures,
+    AlignedPatches,
+    OwnRegionPatches,
+    SharedRegionPatches,
+)
 from clipmused_bids.errors import UsageError
+from clipmused_bids.methods.network_kinds import CLIP_MUSED, NetworkKind, Tokens
 from clipmused_bids.records import IntArray, TrialData
 from clipmused_bids.responses.regions import cluster_regions
 
@@ -23,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 CLUSTERING_TRIALS = 1000
 
-PatchKind = Literal["cnn", "roi", "own-roi", "aligned"]
+PatchKind = Literal["cnn", "roi", "own-roi", "aligned", "voxels", "features"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,9 @@ class Architecture:
 
     Parameters
     ----------
-    kind : {"cnn", "roi", "own-roi", "aligned"}
-        ``own-roi``: regions in native space, by each participant's own maps.
+    kind : {"cnn", "roi", "own-roi", "aligned", "voxels", "features"}
+        ``own-roi``: regions in native space, by each participant's own maps. Of a multilayer perceptron, which
+        reads one vector: ``voxels`` as they are, or ``features`` that each participant's own map aligns.
     grid_shape : tuple of int
         Grid of the common space.
     n_voxels : tuple of int
@@ -45,6 +54,8 @@ class Architecture:
         Places in the grid; empty unless ``cnn``.
     regions : tuple of ndarray of int
         Region of each voxel: one array for all (``roi``), one for each participant (``own-roi``), or none.
+    tokens : {"pair", "one", "shared", "none"}
+        A pair or one for each participant, one for all, or none (a multilayer perceptron).
     """
 
     kind: PatchKind
@@ -55,6 +66,12 @@ class Architecture:
     n_regions: int
     voxels: IntArray
     regions: tuple[IntArray, ...]
+    tokens: Tokens = "pair"
+
+    @property
+    def own_maps(self) -> bool:
+        """Whether each participant has linear maps of his own."""
+        return self.kind in {"own-roi", "aligned", "features"}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays among the fields, by name."""
@@ -72,6 +89,7 @@ class Architecture:
             "n_labels": self.n_labels,
             "n_regions": self.n_regions,
             "n_region_arrays": len(self.regions),
+            "tokens": self.tokens,
         }
 
     @classmethod
@@ -89,12 +107,18 @@ class Architecture:
             regions=tuple(
                 np.asarray(tensors[f"architecture.region.{n}"]) for n in range(config["n_region_arrays"])
             ),
+            # Decoders that were stored before there were others have a pair.
+            tokens=config.get("tokens", "pair"),
         )
 
 
-def choose_architecture(train: TrialData, options: ModelOptions) -> Architecture:
+def choose_architecture(
+    train: TrialData, options: ModelOptions, *, network: NetworkKind = CLIP_MUSED
+) -> Architecture:
     """Decide between kinds of patches by what the training data offer.
 
+    A multilayer perceptron reads the voxels of one participant, or of all in a common space, as they are; in
+    native space several participants need each their own map into ``n_shared`` features. For a transformer
     ``auto`` is ``roi`` in a common space, or where all participants have the same named regions; ``aligned``
     otherwise. In a common space without an atlas, regions are made by clustering the training responses.
 
@@ -103,7 +127,7 @@ def choose_architecture(train: TrialData, options: ModelOptions) -> Architecture
     UsageError
         If ``cnn`` or ``roi`` is asked for and voxels (regions) of the participants do not correspond.
     """
-    kind = _kind(train, options)
+    kind = _vector_kind(train) if network.reads == "vector" else _kind(train, options)
     regions: tuple[IntArray, ...] = ()
     n_regions = 0
     if kind == "roi":
@@ -122,9 +146,14 @@ def choose_architecture(train: TrialData, options: ModelOptions) -> Architecture
         n_regions=n_regions,
         voxels=np.asarray(space.voxels) if kind == "cnn" else np.empty(0, dtype=np.int64),
         regions=regions,
+        tokens=network.token_scheme(options),
     )
     logger.info("patches: %s%s.", kind, f" ({n_regions} regions)" if n_regions else "")
     return architecture
+
+
+def _vector_kind(train: TrialData) -> PatchKind:
+    return "voxels" if train.common_space or len(train.participants) == 1 else "features"
 
 
 def _kind(train: TrialData, options: ModelOptions) -> PatchKind:
@@ -168,10 +197,13 @@ def _common_regions(train: TrialData, *, n_regions: int) -> tuple[IntArray, int]
     return region, int(region.max()) + 1
 
 
-def build_decoder(architecture: Architecture, options: ModelOptions, *, n_participants: int) -> ClipMused:
+def build_decoder(architecture: Architecture, options: ModelOptions, *, n_participants: int) -> Network:
     """Build the decoder with random weights, drawn from torch's current generator."""
+    if architecture.tokens == "none":
+        return _mlp(architecture, options, n_participants=n_participants)
     patches = _patches(architecture, options)
-    return ClipMused(
+    transformer = ClipMused if architecture.tokens == "pair" else TokenTransformer
+    return transformer(
         patches,
         n_participants=n_participants,
         n_labels=architecture.n_labels,
@@ -183,11 +215,28 @@ def build_decoder(architecture: Architecture, options: ModelOptions, *, n_partic
         dropout=options.dropout,
         input_dropout=options.input_dropout,
         readout=_readout(architecture, patches, options),
+        tokens=architecture.tokens,
+    )
+
+
+def _mlp(architecture: Architecture, options: ModelOptions, *, n_participants: int) -> Mlp:
+    vector: Features = VoxelVector(architecture.n_voxels[0])
+    if architecture.kind == "features":
+        vector = AlignedFeatures(architecture.n_voxels, n_shared=options.n_shared)
+    return Mlp(
+        vector,
+        n_participants=n_participants,
+        n_labels=architecture.n_labels,
+        hidden_width=options.hidden_width,
+        hidden_layers=options.hidden_layers,
+        dropout=options.dropout,
+        input_dropout=options.input_dropout,
+        readout=_readout(architecture, vector, options),
     )
 
 
 def _readout(
-    architecture: Architecture, patches: Patches, options: ModelOptions
+    architecture: Architecture, patches: Features, options: ModelOptions
 ) -> LearnedReadout | FixedReadout | None:
     if options.readout == "none":
         return None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from clipmused_bids.config import Hyperparameters
 from clipmused_bids.errors import UsageError
+from clipmused_bids.methods import network_kinds
+from clipmused_bids.methods.network_kinds import NetworkKind
 
 if TYPE_CHECKING:
     from clipmused_bids.methods.base import Method
-    from clipmused_bids.methods.clip_mused import ClipMusedMethod
     from clipmused_bids.methods.prevalence import Prevalence
     from clipmused_bids.methods.ridge import Ridge
 
@@ -28,7 +29,7 @@ class MethodInfo:
     per_participant : bool
         Each participant is fitted alone.
     deep : bool
-        Reads the tables ``model`` and ``training`` of the hyper-parameters.
+        Reads the tables ``model`` and ``training`` of the hyper-parameters: it is a network.
     guided : bool
         Reads CLIP targets of the stimuli, and the table ``targets``.
     linear : bool
@@ -41,6 +42,8 @@ class MethodInfo:
         ``create(hyperparameters, seed, device) -> Method``.
     restore : callable
         ``restore(tensors, config) -> Method``.
+    network : NetworkKind or None
+        Which network a deep method trains.
     """
 
     per_participant: bool
@@ -51,12 +54,55 @@ class MethodInfo:
     description: str
     create: Callable[[Hyperparameters, int, str], Method]
     restore: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Method]
+    network: NetworkKind | None = None
+
+    @property
+    def reads_regions(self) -> bool:
+        """Whether regions of an atlas may become patches."""
+        return self.network is not None and self.network.reads == "patches"
 
 
-def _clip_mused() -> type[ClipMusedMethod]:
-    from clipmused_bids.methods.clip_mused import ClipMusedMethod
+def _network(kind: NetworkKind, description: str) -> MethodInfo:
+    """Make the entry of a method that trains one network for all participants."""
 
-    return ClipMusedMethod
+    def create(hyperparameters: Hyperparameters, seed: int, device: str) -> Method:
+        from clipmused_bids.methods.network import NetworkMethod
+
+        return NetworkMethod(kind, hyperparameters=hyperparameters, seed=seed, device=device)
+
+    def restore(tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Method:
+        from clipmused_bids.methods.network import NetworkMethod
+
+        return NetworkMethod.restore(kind, tensors, config)
+
+    return MethodInfo(
+        per_participant=False,
+        deep=True,
+        guided=kind.guided,
+        linear=False,
+        least_participants=1,
+        description=description,
+        create=create,
+        restore=restore,
+        network=kind,
+    )
+
+
+def _network_of_each(kind: NetworkKind, description: str) -> MethodInfo:
+    """Make the entry of a method that trains a network for each participant."""
+    joint = _network(kind, description)
+
+    def create(hyperparameters: Hyperparameters, seed: int, device: str) -> Method:
+        from clipmused_bids.methods.each_participant import EachParticipant
+
+        return EachParticipant(lambda: joint.create(hyperparameters, seed, device))
+
+    def restore(tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Method:
+        from clipmused_bids.methods.each_participant import EachParticipant
+
+        return EachParticipant.restore(joint.restore, tensors, config)
+
+    return replace(joint, per_participant=True, create=create, restore=restore)
 
 
 def _ridge() -> type[Ridge]:
@@ -72,18 +118,22 @@ def _prevalence() -> type[Prevalence]:
 
 
 METHODS: dict[str, MethodInfo] = {
-    "clip-mused": MethodInfo(
-        per_participant=False,
-        deep=True,
-        guided=True,
-        linear=False,
-        least_participants=1,
-        description="CLIP-guided multi-subject transformer (Zhou et al. 2024)",
-        create=lambda hyperparameters, seed, device: _clip_mused()(
-            hyperparameters=hyperparameters, seed=seed, device=device
-        ),
-        restore=lambda tensors, config: _clip_mused().restore(tensors, config),
+    "clip-mused": _network(
+        network_kinds.CLIP_MUSED, "CLIP-guided multi-subject transformer (Zhou et al. 2024)"
     ),
+    "ms-emb": _network(
+        network_kinds.MS_EMB, "shared transformer, class token of each participant (Chehab et al. 2022)"
+    ),
+    "ms-smodel-vit": _network(
+        network_kinds.MS_SMODEL_VIT,
+        "shared transformer of pooled trials, no subject information (native space: own maps)",
+    ),
+    "ms-smodel-mlp": _network(
+        network_kinds.MS_SMODEL_MLP,
+        "shared perceptron of pooled trials, no subject information (native space: own maps)",
+    ),
+    "ss-vit": _network_of_each(network_kinds.SS_VIT, "transformer for each participant"),
+    "ss-mlp": _network_of_each(network_kinds.SS_MLP, "multilayer perceptron for each participant"),
     "ridge": MethodInfo(
         per_participant=True,
         deep=False,

@@ -10,10 +10,10 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from clipmused_bids.config import ModelOptions
-from clipmused_bids.decoder.model import ClipMused
+from clipmused_bids.decoder.network import Network
 from clipmused_bids.decoder.readout import FixedReadout
-from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches, SharedRegionPatches
-from clipmused_bids.methods.alignment import align, semantic_targets, voxels_of
+from clipmused_bids.decoder.roi import AlignedFeatures, OwnRegionPatches, SharedRegionPatches
+from clipmused_bids.methods.alignment import align, name_of_targets, semantic_targets, voxels_of
 from clipmused_bids.methods.base import label_frequency
 from clipmused_bids.methods.linear_fit import LinearFit, fit_each, fit_pooled
 from clipmused_bids.methods.ridge_solver import fit_ridge, trial_rows
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def start_maps(
-    model: ClipMused,
+    model: Network,
     train: TrialData,
     *,
     regions: Sequence[IntArray],
@@ -35,7 +35,7 @@ def start_maps(
 
     Parameters
     ----------
-    model : ClipMused
+    model : Network
         Changed in place.
     train : TrialData
         Training trials.
@@ -54,13 +54,13 @@ def start_maps(
     """
     patches = model.patches
     if options.alignment == "random" or not isinstance(
-        patches, AlignedPatches | OwnRegionPatches | SharedRegionPatches
+        patches, AlignedFeatures | OwnRegionPatches | SharedRegionPatches
     ):
         return "random"
     if isinstance(patches, SharedRegionPatches):
         _start_shared_regions(patches, train, region=regions[0], alphas=alphas, seed=seed)
-        return "ridge to labels and CLIP targets"
-    if isinstance(patches, AlignedPatches):
+        return f"ridge to {name_of_targets(train)}"
+    if isinstance(patches, AlignedFeatures):
         alignment = align(train, how=options.alignment, n_shared=options.n_shared, alphas=alphas, seed=seed)
         patches.start_from(alignment.maps)
         return alignment.source
@@ -109,7 +109,7 @@ def _start_shared_regions(
     patches.maps.start_from(maps)
 
 
-def start_bias(model: ClipMused, train: TrialData) -> None:
+def start_bias(model: Network, train: TrialData) -> None:
     """Start the classifier's bias at the labels' log-odds."""
     frequency = _bounded_frequency(train)
     model.start_at(torch.as_tensor(np.log(frequency / (1 - frequency)), dtype=torch.float32))
@@ -121,7 +121,7 @@ def _bounded_frequency(train: TrialData) -> FloatArray:
     return np.clip(label_frequency(train.labels), smallest, 1 - smallest)
 
 
-def start_readout(model: ClipMused, train: TrialData, *, alphas: tuple[float, ...]) -> FloatArray | None:
+def start_readout(model: Network, train: TrialData, *, alphas: tuple[float, ...]) -> FloatArray | None:
     """Fit the fixed readout of a model that has one.
 
     In a common space it is one ridge for all. In native space it is each participant's own ridge or the pooled one

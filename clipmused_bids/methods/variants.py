@@ -52,6 +52,17 @@ ABLATIONS: tuple[Variant, ...] = (
     _of_clip_mused("no-guidance", "without L_perp, L_llv and L_hlv", training=_NO_TERM),
     _of_clip_mused("image-only", "high level from images only", targets={"high": "image"}),
     _of_clip_mused("text-only", "high level from captions only", targets={"high": "text"}),
+    _of_clip_mused("one-token", "one token, guided by both levels", model={"tokens": "one"}),
+)
+
+# Each takes one of our own additions away; only a preset that has it is changed.
+ADDITIONS: tuple[Variant, ...] = (
+    _of_clip_mused("no-readout", "without the linear readout", model={"readout": "none"}),
+    _of_clip_mused("random-start", "voxel maps start at random", model={"alignment": "random"}),
+    _of_clip_mused("mlp-head", "classifier with a hidden layer", model={"head": "mlp"}),
+    _of_clip_mused("no-input-dropout", "without dropout of voxels", model={"input_dropout": 0.0}),
+    _of_clip_mused("no-mixup", "without mixup", training={"mixup": 0.0}),
+    _of_clip_mused("no-weight-decay", "without weight decay", training={"weight_decay": 0.0}),
 )
 
 # The form as printed, at the preset's width and depth: every addition set back.
@@ -66,7 +77,7 @@ PAPER = _of_clip_mused(
 VARIANTS: dict[str, Variant] = {
     **{name: Variant(name, name, info.description) for name, info in METHODS.items()},
     PAPER.name: PAPER,
-    **{variant.name: variant for variant in ABLATIONS},
+    **{variant.name: variant for variant in (*ABLATIONS, *ADDITIONS)},
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipmused_bids.config import ModelOptions
+from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.run_sizes import ParticipantSize, shared_voxels
 from clipmused_bids.records import IntArray, ResponseTable, TrialData, VoxelSpace
 from clipmused_bids.stages.plan import Plan
@@ -31,6 +32,9 @@ class DecoderSize:
         Weights, gradients and moments; what is kept of a forward pass.
     step_flops : int
         Operations of one step.
+    n_decoders : int
+        Decoders of this size that are trained: one of everyone, or one for each participant, of which this is the
+        largest.
     """
 
     patches: str
@@ -40,6 +44,7 @@ class DecoderSize:
     state_bytes: int
     activation_bytes: int
     step_flops: int
+    n_decoders: int = 1
 
     @property
     def n_parameters(self) -> int:
@@ -47,8 +52,12 @@ class DecoderSize:
         return self.shared + self.own
 
 
-def decoder_size(plan: Plan, sizes: Sequence[ParticipantSize], *, label_names: Sequence[str]) -> DecoderSize:
-    """Size of the deep decoder of these participants.
+def decoder_size(
+    plan: Plan, sizes: Sequence[ParticipantSize], *, label_names: Sequence[str], method: str | None = None
+) -> DecoderSize:
+    """Size of the deep decoder of these participants, by ``method`` or the one that was asked for.
+
+    Where each participant has a decoder, it is that of the participant with the most voxels.
 
     Raises
     ------
@@ -62,9 +71,14 @@ def decoder_size(plan: Plan, sizes: Sequence[ParticipantSize], *, label_names: S
     from clipmused_bids.decoder.cost import training_cost
     from clipmused_bids.methods.architecture import build_decoder, choose_architecture
 
-    options = plan.hyperparameters.model
+    info = METHODS[method or plan.config.method]
+    assert info.network is not None, "only networks have such a size"
+    n_decoders = 1
+    if info.per_participant or plan.config.level == "participant":
+        n_decoders, sizes = len(sizes), [max(sizes, key=lambda size: size.n_voxels)]
+    options = info.network.model_options(plan.hyperparameters.model)
     empty = _empty_trials(plan, sizes, label_names=label_names, options=options)
-    architecture = choose_architecture(empty, options)
+    architecture = choose_architecture(empty, options, network=info.network)
     with torch.device("meta"):
         model = build_decoder(architecture, options, n_participants=len(sizes))
     cost = training_cost(
@@ -80,6 +94,7 @@ def decoder_size(plan: Plan, sizes: Sequence[ParticipantSize], *, label_names: S
         state_bytes=cost.state_bytes,
         activation_bytes=cost.activation_bytes,
         step_flops=cost.step_flops,
+        n_decoders=n_decoders,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
 from clipmused_bids.config import Config
@@ -15,7 +14,7 @@ from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.decoder_size import DecoderSize, decoder_size
 from clipmused_bids.preflight.dry_run_text import report
-from clipmused_bids.preflight.estimates import Work
+from clipmused_bids.preflight.estimates import Work, methods_of
 from clipmused_bids.preflight.findings import ClipFound, Findings, Problems
 from clipmused_bids.preflight.run_sizes import ParticipantSize, participant_size
 from clipmused_bids.records import Split
@@ -210,7 +209,7 @@ def _work(found: Findings, plan: Plan) -> Work | None:
         n_stimuli=0 if catalogue is None else len(catalogue.stimuli.stimulus_id),
         n_training=_n_training(plan, found.split) if trains else None,
         clip=None if found.clip is None else found.clip.shape,
-        decoder=_decoder(found, plan) if trains else None,
+        decoders=_decoders(found, plan) if trains else {},
     )
 
 
@@ -220,12 +219,15 @@ def _n_training(plan: Plan, split: Split | None) -> int:
     return sum(name in fitted for names in sets.values() for name in names)
 
 
-def _decoder(found: Findings, plan: Plan) -> DecoderSize | None:
-    if not METHODS[plan.config.method].deep or any(size.grid is None for size in found.sizes):
-        return None
-    members: Sequence[ParticipantSize] = found.sizes if plan.config.level == "group" else found.sizes[:1]
+def _decoders(found: Findings, plan: Plan) -> dict[str, DecoderSize]:
+    """Sizes of the networks that are trained, by method."""
+    sizes: dict[str, DecoderSize] = {}
+    if any(size.grid is None for size in found.sizes):
+        return sizes
     try:
-        return decoder_size(plan, members, label_names=found.label_names)
+        for method in methods_of(plan):
+            if METHODS[method].deep:
+                sizes[method] = decoder_size(plan, found.sizes, label_names=found.label_names, method=method)
     except ClipMusedError as error:
         found.problems.of_everyone.append(error)
-        return None
+    return sizes

@@ -13,6 +13,7 @@ from clipmused_bids import __version__
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.evaluation.splits import count_sets
 from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.preflight.decoder_size import DecoderSize
 from clipmused_bids.preflight.durations import seconds
 from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
 from clipmused_bids.preflight.findings import Findings
@@ -153,7 +154,7 @@ def _some(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def _guidance(plan: Plan, catalogue: Catalogue, rows: Sequence[int]) -> list[str]:
-    if not METHODS[plan.config.method].deep or "train" not in plan.config.actions:
+    if not METHODS[plan.config.method].guided or "train" not in plan.config.actions:
         return []
     kind = plan.hyperparameters.targets.high
     pictures = any(catalogue.stimuli.picture[k] is not None for k in rows)
@@ -196,14 +197,24 @@ def _decoder(found: Findings, plan: Plan) -> list[str]:
     preset = f", preset {plan.preset} ({why})" if METHODS[config.method].deep else ""
     state = {None: "", True: "; is stored already and would be reused", False: "; is not stored yet"}
     lines = [f"{config.method}{preset}, model label {config.model_label}{state[found.stored_decoder]}"]
-    if found.work is not None and found.work.decoder is not None:
-        size = found.work.decoder
-        lines.append(
-            f"patches {size.patches}: {size.n_patches}; parameters: {size.shared:,} shared, {size.own:,} of people"
-        )
+    if found.work is not None:
+        lines += [
+            f"{_named(name, config.method)}patches {size.patches}: {size.n_patches}; parameters: {_parameters(size)}"
+            for name, size in found.work.decoders.items()
+        ]
     if found.clip is not None:
         lines.append(f"CLIP {plan.hyperparameters.targets.clip_model}: {found.clip.where}")
     return section("Decoder", *lines)
+
+
+def _named(method: str, asked: str) -> str:
+    return "" if method == asked else f"{method}: "
+
+
+def _parameters(size: DecoderSize) -> str:
+    if size.n_decoders > 1:
+        return f"up to {size.n_parameters:,} in each of {size.n_decoders} decoders"
+    return f"{size.shared:,} shared, {size.own:,} of people"
 
 
 def _needs(found: Findings, work: Work) -> list[str]:

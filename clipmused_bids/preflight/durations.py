@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clipmused_bids.methods.registry import METHODS
+from clipmused_bids.preflight.decoder_size import DecoderSize
 from clipmused_bids.preflight.estimates import Estimate, Work, rows_of_fit
 from clipmused_bids.stages.announcements import bytes_of_files
 from clipmused_bids.stages.rates import (
@@ -50,17 +51,22 @@ def _training_seconds(work: Work, *, cores: int) -> Estimate:
         if name != "prevalence"
     )
     linear = RIDGE_SECONDS * pairs * n_voxels
-    if work.decoder is None:
+    if not work.decoders:
         return Estimate(
             "training", linear, f"ridge regressions of {n_training:,} trials x {n_voxels:,} voxels"
         )
     options = work.plan.hyperparameters.training
-    moved = work.decoder.state_bytes + 16.0 * options.batch_size * n_voxels
-    step = STEP_SECONDS + work.decoder.step_flops / (CPU_FLOPS * cores) + moved / STEP_BYTES
     steps = -(-n_training // options.batch_size) * options.max_epochs * options.n_seeds
     steps *= 2 if work.plan.hyperparameters.fit_on == "train+validation" else 1
+    each = [_step_seconds(work, size, n_voxels=n_voxels, cores=cores) for size in work.decoders.values()]
+    largest = max(work.decoders.values(), key=lambda size: size.step_flops)
     basis = (
-        f"at most {steps:,} steps of {work.decoder.step_flops / 1e9:.2g} GFLOP, {step:.2g} s each on {cores} core(s); "
-        "fewer epochs are usual, and a GPU is faster"
+        f"at most {steps * len(each):,} steps of up to {largest.step_flops / 1e9:.2g} GFLOP, {max(each):.2g} s each "
+        f"on {cores} core(s); fewer epochs are usual, and a GPU is faster"
     )
-    return Estimate("training", linear + steps * step, basis)
+    return Estimate("training", linear + steps * sum(each), basis)
+
+
+def _step_seconds(work: Work, size: DecoderSize, *, n_voxels: int, cores: int) -> float:
+    moved = size.state_bytes + 16.0 * work.plan.hyperparameters.training.batch_size * n_voxels
+    return STEP_SECONDS + size.step_flops / (CPU_FLOPS * cores) + moved / STEP_BYTES

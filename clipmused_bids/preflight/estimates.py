@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.preflight.decoder_size import DecoderSize
@@ -60,8 +60,8 @@ class Work:
         Training (and validation, where they are fitted to as well) trials of everyone; None without training.
     clip : ClipShape or None
         None where no CLIP model is loaded or its sizes are unknown.
-    decoder : DecoderSize or None
-        None unless a deep decoder is trained.
+    decoders : mapping of str to DecoderSize
+        By method; of those that are networks and are trained.
     """
 
     plan: Plan
@@ -72,16 +72,12 @@ class Work:
     n_stimuli: int
     n_training: int | None
     clip: ClipShape | None
-    decoder: DecoderSize | None
+    decoders: Mapping[str, DecoderSize] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that are fitted or decode: the one asked for, and the baselines of an evaluation."""
-        config = self.plan.config
-        if not {"train", "decode", "evaluate"} & set(config.actions):
-            return ()
-        baselines = BASELINES if config.level == "group" and "evaluate" in config.actions else ()
-        return (config.method, *(name for name in baselines if name != config.method))
+        """Methods that are fitted or decode."""
+        return methods_of(self.plan)
 
     @property
     def n_low(self) -> int:
@@ -91,6 +87,15 @@ class Work:
         options, flat = self.plan.hyperparameters.targets, self.clip.n_patches * self.clip.patch_width
         kind = choose_low(self.n_pictures, n_features=flat, wanted=options.low)
         return {"flat": flat, "mean": self.clip.patch_width, "projection": options.projection_width}[kind]
+
+
+def methods_of(plan: Plan) -> tuple[str, ...]:
+    """Methods that are fitted or decode: the one asked for, and the baselines of an evaluation."""
+    config = plan.config
+    if not {"train", "decode", "evaluate"} & set(config.actions):
+        return ()
+    baselines = BASELINES if config.level == "group" and "evaluate" in config.actions else ()
+    return (config.method, *(name for name in baselines if name != config.method))
 
 
 def disk(work: Work) -> tuple[Estimate, ...]:
@@ -161,20 +166,24 @@ def gpu_memory(work: Work) -> tuple[Estimate, ...]:
                 "CLIP features", held, f"{work.clip.n_parameters / 1e6:.0f} M parameters, batches of {batch}"
             )
         )
-    if work.decoder is not None:
-        options = work.plan.hyperparameters.training
-        batch = 4 * options.batch_size * (max(size.n_voxels for size in work.sizes) + 2 * work.n_low)
-        # Half as wide in mixed precision.
-        kept = work.decoder.activation_bytes / (1 if options.precision == "32-true" else 2)
+    if work.decoders:
         lines.append(
-            Estimate(
-                "training",
-                CUDA_BYTES + work.decoder.state_bytes + kept + batch,
-                f"{work.decoder.n_parameters / 1e6:.2g} M parameters with gradients and moments "
-                f"{size_text(work.decoder.state_bytes)}, activations {size_text(kept)}",
-            )
+            max((_gpu_training(work, size) for size in work.decoders.values()), key=lambda e: e.amount)
         )
     return tuple(lines)
+
+
+def _gpu_training(work: Work, size: DecoderSize) -> Estimate:
+    options = work.plan.hyperparameters.training
+    batch = 4 * options.batch_size * (max(one.n_voxels for one in work.sizes) + 2 * work.n_low)
+    # Half as wide in mixed precision.
+    kept = size.activation_bytes / (1 if options.precision == "32-true" else 2)
+    return Estimate(
+        "training",
+        CUDA_BYTES + size.state_bytes + kept + batch,
+        f"{size.n_parameters / 1e6:.2g} M parameters with gradients and moments "
+        f"{size_text(size.state_bytes)}, activations {size_text(kept)}",
+    )
 
 
 def _responses(work: Work) -> Estimate:
@@ -201,15 +210,16 @@ def _model_bytes(work: Work, method: str) -> float:
         [len(shared_voxels(work.sizes))] * len(work.sizes) if common else [s.n_voxels for s in work.sizes]
     )
     total = 0.0
-    for size, n in zip(work.sizes, n_voxels, strict=True):
-        total += 8.0 * n * _n_units(work.plan, size)
+    for one, n in zip(work.sizes, n_voxels, strict=True):
+        total += 8.0 * n * _n_units(work.plan, one)
         total += 0 if common else 16 * n
-        total += 8.0 * n * work.n_labels if one_each and method != "prevalence" else 0
+        total += 8.0 * n * work.n_labels if one_each and not deep and method != "prevalence" else 0
     total += 16 * n_voxels[0] if common else 0
     if method == "ridge-pooled":
         total += 8.0 * work.n_labels * (n_voxels[0] if common else sum(n_voxels))
-    if deep and work.decoder is not None:
-        total += 4 * work.decoder.n_parameters * work.plan.hyperparameters.training.n_seeds
+    if method in work.decoders:
+        size = work.decoders[method]
+        total += 4 * size.n_parameters * size.n_decoders * work.plan.hyperparameters.training.n_seeds
     return total + 15_000
 
 
@@ -237,10 +247,11 @@ def _clip_bytes(clip: ClipShape, batch: int) -> float:
 def _fitting_bytes(work: Work, method: str) -> float:
     """Bytes that the fit of one method holds besides the libraries."""
     trials = 4.0 * rows_of_fit(work, method) * max((size.n_voxels for size in work.sizes), default=0)
-    if not METHODS[method].deep or work.decoder is None:
+    kind = METHODS[method].network
+    if kind is None or method not in work.decoders:
         return TRIAL_COPIES["linear"] * trials
-    network = float(work.decoder.state_bytes + work.decoder.activation_bytes)
-    model = work.plan.hyperparameters.model
+    network = float(work.decoders[method].state_bytes + work.decoders[method].activation_bytes)
+    model = kind.model_options(work.plan.hyperparameters.model)
     if model.readout == "ridge" or model.alignment != "random":
         return network + TRIAL_COPIES["deep"] * trials
     return network + trials

@@ -9,6 +9,11 @@ from typing import Any
 WORKS: dict[str, str] = {
     "clip-mused": "Zhou Q, Du C, Wang S, He H (2024). CLIP-MUSED: CLIP-guided multi-subject visual neural "
     "information semantic decoding. ICLR. https://arxiv.org/abs/2402.08994",
+    "ms-emb": "Chehab O, Défossez A, Loiseau JC, Gramfort A, King JR (2022). Deep recurrent encoder: an end-to-end "
+    "network to model magnetoencephalography at scale. Neurons, Behavior, Data analysis, and Theory. "
+    "https://doi.org/10.51628/001c.38668",
+    "vit": "Dosovitskiy A et al. (2021). An image is worth 16x16 words: transformers for image recognition at scale. "
+    "ICLR. https://arxiv.org/abs/2010.11929",
     "clip": "Radford A et al. (2021). Learning transferable visual models from natural language supervision. "
     "ICML. https://arxiv.org/abs/2103.00020",
     "open_clip": "Ilharco G et al. (2021). OpenCLIP. https://doi.org/10.5281/zenodo.5143773",
@@ -22,6 +27,19 @@ WORKS: dict[str, str] = {
     "stratification": "Sechidis K, Tsoumakas G, Vlahavas I (2011). On the stratification of multi-label data. "
     "ECML PKDD. https://doi.org/10.1007/978-3-642-23808-6_10",
     "srm": "Chen PH et al. (2015). A reduced-dimension fMRI shared response model. NeurIPS 28.",
+}
+
+
+# Deep rivals of Zhou et al. 2024: what they are, and whose they are.
+NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ms-emb": (
+        "one transformer for all participants, whose class token is each participant's own",
+        ("ms-emb", "vit"),
+    ),
+    "ms-smodel-vit": ("one transformer for the pooled trials of all participants", ("vit",)),
+    "ms-smodel-mlp": ("one multilayer perceptron for the pooled trials of all participants", ()),
+    "ss-vit": ("a transformer for each participant", ("vit",)),
+    "ss-mlp": ("a multilayer perceptron for each participant", ()),
 }
 
 
@@ -57,6 +75,8 @@ def methods_text(facts: MethodsFacts) -> str:
         cited.append("lss")
     if facts.config["method"] == "clip-mused":
         cited += ["clip-mused", "clip"] + ([] if _features_from_file(facts) else ["open_clip"])
+    if facts.config["method"] in NETWORKS:
+        cited += ["clip-mused", *NETWORKS[facts.config["method"]][1]]
     if "srm" in str(facts.config.get("decoder", {})).lower():
         cited.append("srm")
     if facts.config["split"]["rule"] == "stimuli":
@@ -157,6 +177,8 @@ def _split(facts: MethodsFacts) -> str:
 
 def _decoder(facts: MethodsFacts) -> str:
     config = facts.config
+    if config["method"] in NETWORKS:
+        return _network(config)
     if config["method"] != "clip-mused":
         return f"Labels ({len(config['label_names'])}) were decoded with the method {config['method']}."
     guidance = config["guidance"]
@@ -170,10 +192,27 @@ def _decoder(facts: MethodsFacts) -> str:
     }[guidance["low"]]
     clip = config["clip"]["model"] if config["clip"] else "none"
     by = f"features made elsewhere ({clip})" if _features_from_file(facts) else f"CLIP ({clip})"
+    one = " with one token for each participant instead of two"
+    tokens = one if config["hyperparameters"]["model"].get("tokens") == "one" else ""
     return (
-        f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED, preset {config['preset']} "
+        f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED{tokens}, preset {config['preset']} "
         f"(seed {config['random_seed']}). Guidance by {by}: the high level {high}; the low level {low}. "
         f"The epoch with the best validation mAP was chosen.{_additions(config['hyperparameters'])}"
+    )
+
+
+def _network(config: Mapping[str, Any]) -> str:
+    """Sentences on a deep rival; it has neither readout nor guidance, and a perceptron no head of its own."""
+    options, start = config["hyperparameters"], config["parameters"]["alignment"]
+    own = {**options, "model": {**options["model"], "readout": "none", "alignment": start}}
+    own["training"] = {**options["training"], "perp_scale": "batch"}
+    if config["method"].endswith("mlp"):
+        own["model"]["head"] = "mlp"
+    known = config["parameters"]["subject_information"]
+    return (
+        f"Labels ({len(config['label_names'])}) were decoded with {NETWORKS[config['method']][0]} "
+        f"({config['method']}), preset {config['preset']} (seed {config['random_seed']}), without guidance by CLIP. "
+        f"Subject information: {known}. The epoch with the best validation mAP was chosen.{_additions(own)}"
     )
 
 

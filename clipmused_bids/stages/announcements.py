@@ -64,6 +64,16 @@ def announce_unused(plan: Plan) -> None:
         given += [f"targets.{name}" for name in plan.config.overrides.get("targets", {})]
         if given:
             _say_unused(given, f"{plan.config.method} reads no features of stimuli")
+    network = METHODS[plan.config.method].network
+    if network is not None:
+        named = {
+            f"{table}.{name}"
+            for table in ("model", "training")
+            for name in plan.config.overrides.get(table, {})
+        }
+        given = [name for name in network.unread if name in named]
+        if given:
+            _say_unused(given, f"{plan.config.method} has no such setting")
 
 
 def _say_unused(options: Sequence[str], why: str) -> None:

@@ -129,7 +129,9 @@ def require_images(plan: Plan) -> None:
         require_content(expand_pattern(str(mask), participant=participant, session=session, flag="--mask"))
     if not {"prepare", "train"} & actions:
         return  # a stored decoder holds its regions, and stored responses their grid
-    if plan.config.inputs.atlas is not None or ("train" in actions and METHODS[plan.config.method].deep):
+    if plan.config.inputs.atlas is not None or (
+        "train" in actions and METHODS[plan.config.method].reads_regions
+    ):
         choose_atlas(plan)
     reference_grid(plan)
     require_one_grid(plan)

@@ -195,7 +195,7 @@ def decoder_request(
         # Places differ between machines; what they held is compared by hashes and names.
         inputs.pop(name, None)
     inputs.pop("atlas", None)
-    atlas = choose_atlas(plan) if METHODS[method].deep else None
+    atlas = choose_atlas(plan) if METHODS[method].reads_regions else None
     return {
         "format": FORMAT,
         "method": method,

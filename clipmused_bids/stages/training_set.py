@@ -127,7 +127,7 @@ def training_set(
     train = data.subset(np.flatnonzero((names == "train") & known))
     validation = data.subset(np.flatnonzero((names == "val") & known))
     images: tuple[str, ...] = ()
-    if METHODS[method].deep:
+    if METHODS[method].reads_regions:
         atlas = choose_atlas(plan)
         regions = voxel_spaces(train, atlas)
         images = tuple(sorted({path.name for path in label_images(atlas, train)}))

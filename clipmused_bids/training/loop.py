@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import TERMS, Guidance, Term, loss_terms, total_loss
-from clipmused_bids.decoder.model import ClipMused, DecoderOutput
+from clipmused_bids.decoder.network import DecoderOutput, Network
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import (
@@ -39,7 +39,7 @@ from clipmused_bids.training.state import load_tensors, seeded, tensors_of
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
-NO_DECAY = ("tokens.subject", "tokens.position")
+NO_DECAY = ("tokens.subject", "tokens.shared", "tokens.position")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : ClipMused
+    model : Network
         Its weights are changed; at the end they are those of the best epoch.
     train, validation : TrialData
         ``validation`` chooses the epoch and ends the training; nothing is fitted to it.
@@ -140,11 +140,13 @@ class Trainer:
     device : torch.device
     scores : ndarray of shape (n_trials, C), optional
         Held-out scores of the model's fixed readout for the training trials.
+    guided : bool
+        Whether the tokens are guided, as the options weight it; without, the labels' term is the whole loss.
     """
 
     def __init__(
         self,
-        model: ClipMused,
+        model: Network,
         train: TrialData,
         validation: TrialData,
         *,
@@ -152,6 +154,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         scores: FloatArray | None = None,
+        guided: bool = True,
     ) -> None:
         self.options = options
         self.seed = seed
@@ -162,7 +165,9 @@ class Trainer:
         self.model, self.optimizer = self.fabric.setup(model, make_optimizer(model, options))
         self.reader = TrialReader(train, device=device, scores=scores)
         self.validation = TrialReader(validation, device=device)
-        self.levels = guidance_levels(train, options=options, device=device)
+        self.levels = Levels(low=None, high=None)
+        if guided:
+            self.levels = guidance_levels(train, options=options, device=device)
         self.generator = np.random.default_rng(seed)
 
     def run(
@@ -260,11 +265,11 @@ class Trainer:
         row: Row = {f"gradient_{name}": norms.get(name, float("nan")) for name in TERMS}
         row |= token_norms(output)
         for name, level, token in (
-            ("low", self.levels.low, output.low),
-            ("high", self.levels.high, output.high),
+            ("low", self.levels.low, output.guided("low")),
+            ("high", self.levels.high, output.guided("high")),
         ):
             fit = {"constant": float("nan"), "correlation": float("nan")}
-            if level is not None:
+            if level is not None and token is not None:
                 similarity_BB, _ = guidance_similarity(level, batch, mixing)
                 fit = similarity_fit(token, similarity_BB, stimulus_B=batch.stimulus)
             row |= {f"{key}_{name}": value for key, value in fit.items()}

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from clipmused_bids.decoder.losses import Term, label_loss
-from clipmused_bids.decoder.model import DecoderOutput
+from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import FloatArray
 from clipmused_bids.training.batches import TrialReader
 
@@ -93,11 +93,12 @@ def gradient_norms(
 
 
 def token_norms(output: DecoderOutput) -> dict[str, float]:
-    """Mean norm of z_llv and z_hlv over a batch."""
-    return {
-        "norm_low": float(output.low.detach().float().norm(dim=1).mean()),
-        "norm_high": float(output.high.detach().float().norm(dim=1).mean()),
-    }
+    """Mean norm of z_llv and z_hlv over a batch; of a single token twice, NaN without tokens."""
+    return {"norm_low": _mean_norm(output.guided("low")), "norm_high": _mean_norm(output.guided("high"))}
+
+
+def _mean_norm(token_BD: Tensor | None) -> float:
+    return float("nan") if token_BD is None else float(token_BD.detach().float().norm(dim=1).mean())
 
 
 def similarity_fit(token_BD: Tensor, similarity_BB: Tensor, *, stimulus_B: Tensor) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from clipmused_bids.config import as_tables, build_hyperparameters, merge, read_preset
 from clipmused_bids.errors import UsageError
 from clipmused_bids.methods.registry import METHODS
-from clipmused_bids.methods.variants import ABLATIONS, VARIANTS, find_variant
+from clipmused_bids.methods.variants import ABLATIONS, ADDITIONS, PAPER, VARIANTS, Variant, find_variant
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -20,11 +21,29 @@ def test_a_variant_is_a_method_with_valid_hyperparameters(name: str, preset: str
 
 
 @pytest.mark.parametrize("variant", ABLATIONS, ids=lambda variant: variant.name)
-def test_an_ablation_differs_from_the_whole_in_every_preset(variant) -> None:
+def test_an_ablation_differs_from_the_whole_in_every_preset(variant: Variant) -> None:
     for preset in ("hcp", "nsd", "small"):
-        whole = as_tables(build_hyperparameters(read_preset(preset)))
-        less = as_tables(build_hyperparameters(merge(read_preset(preset), variant.overrides)))
-        assert whole != less
+        assert changed(preset, variant)
+
+
+@pytest.mark.parametrize("variant", ADDITIONS, ids=lambda variant: variant.name)
+def test_an_addition_is_one_of_the_default_and_not_of_the_paper(variant: Variant) -> None:
+    assert len(changed("small", variant)) == 1
+    assert changed("small", variant).items() <= changed("small", PAPER).items()
+    assert not changed("hcp", variant)
+    assert not changed("nsd", variant)
+
+
+def changed(preset: str, variant: Variant) -> dict[str, object]:
+    """Options that a variant changes, and what to."""
+    whole = build_hyperparameters(read_preset(preset))
+    other = build_hyperparameters(merge(read_preset(preset), variant.overrides))
+    before, after = (pd.json_normalize(as_tables(one)).iloc[0].to_dict() for one in (whole, other))
+    return {name: value for name, value in after.items() if value != before[name]}
+
+
+def test_every_named_variant_can_be_found() -> None:
+    assert {*METHODS, PAPER.name, *(v.name for v in (*ABLATIONS, *ADDITIONS))} == set(VARIANTS)
 
 
 def test_labels_of_variants_are_distinct() -> None:

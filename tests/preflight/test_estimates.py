@@ -46,7 +46,7 @@ def work_of(plan: Plan, *, n_scans: int = 100, stored: bool = False, **options: 
     )
     values: dict[str, Any] = {
         "plan": plan, "sizes": sizes, "n_labels": 3, "n_pictures": 0, "n_sentences": 0, "n_stimuli": 2,
-        "n_training": 6, "clip": None, "decoder": None,
+        "n_training": 6, "clip": None,
     }  # fmt: skip
     return Work(**{**values, **options})
 
@@ -123,10 +123,44 @@ def test_gpu_memory_of_a_decoder(world: World) -> None:
     decoder = decoder_size(plan, work_of(plan).sizes, label_names="abc")
     assert decoder.state_bytes == 16 * decoder.n_parameters
     assert decoder.own == 2 * 2 * plan.hyperparameters.model.width
-    work = work_of(plan, decoder=decoder)
+    work = work_of(plan, decoders={"clip-mused": decoder})
     full = by_name(gpu_memory(work))["training"]
     half = replace(work, plan=world.plan(hyperparameters={"training": {"precision": "bf16-mixed"}}))
     assert full - by_name(gpu_memory(half))["training"] == pytest.approx(decoder.activation_bytes / 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "common", "patches", "own", "n_decoders"),
+    [
+        ("clip-mused", True, "roi", 2 * 2 * 64, 1),
+        ("ms-emb", True, "roi", 2 * 64, 1),
+        ("ms-smodel-vit", True, "roi", 0, 1),
+        ("ms-smodel-mlp", True, "voxels", 0, 1),
+        ("ms-smodel-mlp", False, "features", (40 + 30) * 32, 1),
+        ("ss-mlp", False, "voxels", 0, 2),
+        ("ss-vit", True, "roi", 0, 2),
+    ],
+)
+def test_sizes_of_every_deep_method(
+    world: World, method: str, common: bool, patches: str, own: int, n_decoders: int
+) -> None:
+    plan = plan_of(world, method=method, common_space=common, hyperparameters={"model": {"width": 64}})
+    size = decoder_size(plan, work_of(plan).sizes, label_names="abc")
+    assert (size.patches, size.own, size.n_decoders) == (patches, own, n_decoders)
+    work = work_of(plan, decoders={method: size})
+    n_seeds = plan.hyperparameters.training.n_seeds
+    weights = by_name(disk(work))["decoders"] - by_name(disk(work_of(plan)))["decoders"]
+    assert weights == 4 * size.n_parameters * n_decoders * n_seeds
+    assert by_name(seconds(work))["training"] > by_name(seconds(work_of(plan)))["training"]
+    assert by_name(gpu_memory(work))["training"] > size.state_bytes
+
+
+def test_the_perceptron_of_a_participant_is_that_of_the_largest(world: World) -> None:
+    """Weights by hand: 40 voxels to W, bias and norm, then three labels."""
+    options = {"hidden_width": 16, "hidden_layers": 1}
+    plan = plan_of(world, method="ss-mlp", common_space=False, hyperparameters={"model": options})
+    size = decoder_size(plan, work_of(plan).sizes, label_names="abc")
+    assert size.n_parameters == 40 * 16 + 16 + 2 * 16 + 16 * 3 + 3
 
 
 def test_patches_follow_from_space_and_atlas(world: World) -> None:

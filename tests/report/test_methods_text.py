@@ -131,3 +131,42 @@ def test_additions_to_the_paper_are_named_and_only_those() -> None:
     ):
         assert words in text
     assert "mixup" not in text
+
+
+def test_a_rival_is_described_and_its_authors_are_cited() -> None:
+    text = methods_text(rival("ms-emb", "one token of each participant"))
+    assert "whose class token is each participant's own (ms-emb), preset small (seed 3)" in text
+    assert "Subject information: one token of each participant." in text
+    assert "Chehab O" in text
+    assert "Dosovitskiy" in text
+    assert "Radford" not in text
+    text = methods_text(rival("ss-mlp", "none"))
+    assert "a multilayer perceptron for each participant (ss-mlp)" in text
+    assert "Chehab" not in text
+    assert "Dosovitskiy" not in text
+
+
+def test_additions_of_a_rival_are_those_it_has() -> None:
+    """The preset's readout, scale of L_perp and head are not a perceptron's, its mixup is."""
+    ours = {
+        **PAPER,
+        "model": {**PAPER["model"], "readout": "ridge", "head": "linear", "alignment": "auto"},
+        "training": {**PAPER["training"], "mixup": 1.0, "perp_scale": "batch+width"},
+    }
+    text = methods_text(rival("ms-smodel-mlp", "none", hyperparameters=ours))
+    assert "Additions to the published method: mixup (1)." in text
+    text = methods_text(rival("ms-smodel-vit", "none", hyperparameters=ours))
+    assert "Additions to the published method: a linear head, mixup (1)." in text
+
+
+def rival(method: str, known: str, **changes: Any) -> MethodsFacts:
+    parameters = {"subject_information": known, "alignment": "random"}
+    return facts(method=method, parameters=parameters, clip=None, **changes)
+
+
+def test_the_one_token_ablation_is_said() -> None:
+    assert "instead of two" not in methods_text(facts())
+    one = {**PAPER, "model": {**PAPER["model"], "tokens": "one"}}
+    assert "CLIP-MUSED with one token for each participant instead of two" in methods_text(
+        facts(hyperparameters=one)
+    )

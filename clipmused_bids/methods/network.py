@@ -1,4 +1,4 @@
-"""CLIP-MUSED behind the interface of all methods."""
+"""Networks behind the interface of all methods: CLIP-MUSED and its deep rivals."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from clipmused_bids.config import Hyperparameters, as_tables, build_hyperparameters
+from clipmused_bids.config import Hyperparameters, ModelOptions, as_tables, build_hyperparameters
 from clipmused_bids.decoder.cost import count_parameters
-from clipmused_bids.decoder.model import ClipMused
+from clipmused_bids.decoder.network import Network
 from clipmused_bids.methods.architecture import (
     Architecture,
     build_decoder,
@@ -27,6 +27,7 @@ from clipmused_bids.methods.base import (
     require_finite_trials,
     require_trials,
 )
+from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
@@ -37,11 +38,18 @@ from clipmused_bids.training.state import choose_device, load_tensors, seeded, t
 logger = logging.getLogger(__name__)
 
 
-class ClipMusedMethod:
-    """CLIP-guided multi-subject decoder, trained once or from several seeds that are averaged.
+class NetworkMethod:
+    """A deep decoder of all participants, trained once or from several seeds that are averaged.
+
+    All kinds have one architecture, one trainer and one set of options, so that they differ in what they are and
+    not in how they were tuned. In native space, where voxel k of two people is not the same place, every kind that
+    reads several participants has each participant's own linear map: subject information that cannot be avoided
+    there. ``summary`` and the log say so.
 
     Parameters
     ----------
+    kind : NetworkKind
+        Which network, with which tokens, guided or not.
     hyperparameters : Hyperparameters
         The tables ``model``, ``training`` and (for alignments by ridge) ``linear`` are read.
     seed : int
@@ -54,14 +62,21 @@ class ClipMusedMethod:
     Zhou, Du, Wang, He 2024, arXiv 2402.08994.
     """
 
-    def __init__(self, *, hyperparameters: Hyperparameters, seed: int, device: str) -> None:
+    def __init__(
+        self, kind: NetworkKind, *, hyperparameters: Hyperparameters, seed: int, device: str
+    ) -> None:
+        self.kind = kind
         self.hyperparameters = hyperparameters
         self.seed = seed
         self.device = choose_device(device)
         self._signature: Signature | None = None
         self._architecture: Architecture | None = None
-        self._members: list[ClipMused] = []
+        self._members: list[Network] = []
         self._alignment = ""
+
+    @property
+    def _model_options(self) -> ModelOptions:
+        return self.kind.model_options(self.hyperparameters.model)
 
     def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
         """Train; the validation trials choose the epoch.
@@ -73,8 +88,10 @@ class ClipMusedMethod:
         """
         require_trials(train)
         require_finite_trials(train)
-        self._signature = Signature.of(train)
-        self._architecture = choose_architecture(train, self.hyperparameters.model)
+        train, validation = self._readable(train), self._readable(validation)
+        self._architecture = choose_architecture(train, self._model_options, network=self.kind)
+        self._signature = Signature.of(train, any_participant=self._knows_nobody(train))
+        self._say_what_is_known(train)
         self._members = []
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
@@ -87,6 +104,38 @@ class ClipMusedMethod:
             self._members.append(model)
         return _joined(histories)
 
+    def _readable(self, data: TrialData) -> TrialData:
+        """Return the data without CLIP targets for methods that are not guided: starts of maps see them neither."""
+        return data if self.kind.guided else replace(data, targets=None)
+
+    def _knows_nobody(self, train: TrialData) -> bool:
+        """Whether nothing in the network is a participant's own, so that it decodes anyone in the common space."""
+        assert self._architecture is not None
+        no_tokens = self._architecture.tokens in {"shared", "none"}
+        return no_tokens and train.common_space and not self._architecture.own_maps
+
+    def _say_what_is_known(self, train: TrialData) -> None:
+        if not self.kind.guided:
+            logger.info(
+                "guidance: %s reads no CLIP targets; the labels' loss is the whole loss.", self.kind.name
+            )
+        elif self.hyperparameters.model.tokens == "one":
+            logger.info(
+                "guidance: one token is guided by both levels; L_perp is off, since there is no pair."
+            )
+        if len(train.participants) > 1:
+            logger.info("%s: subject information: %s.", self.kind.name, self._subject_information())
+        elif self.kind.alone is not None:
+            logger.warning(
+                "%s: with one participant it is the single-subject model (%s).",
+                self.kind.name,
+                self.kind.alone,
+            )
+
+    def _subject_information(self) -> str:
+        assert self._architecture is not None
+        return self.kind.subject_information(self.hyperparameters.model, own_maps=self._architecture.own_maps)
+
     def _train(
         self,
         train: TrialData,
@@ -95,9 +144,9 @@ class ClipMusedMethod:
         seed: int,
         report: Report | None = None,
         n_epochs: int | None = None,
-    ) -> tuple[ClipMused, History]:
+    ) -> tuple[Network, History]:
         assert self._architecture is not None
-        model_options, options = self.hyperparameters.model, self.hyperparameters.training
+        model_options, options = self._model_options, self.hyperparameters.training
         alphas = self.hyperparameters.linear.alphas
         with seeded(seed, device=self.device):
             model = build_decoder(self._architecture, model_options, n_participants=len(train.participants))
@@ -113,13 +162,20 @@ class ClipMusedMethod:
         start_bias(model, train)
         scores = start_readout(model, train, alphas=alphas)
         trainer = Trainer(
-            model, train, validation, options=options, seed=seed, device=self.device, scores=scores
+            model,
+            train,
+            validation,
+            options=options,
+            seed=seed,
+            device=self.device,
+            scores=scores,
+            guided=self.kind.guided,
         )
         return model, trainer.run(report, n_epochs=n_epochs)
 
     def _train_again(
         self, train: TrialData, validation: TrialData, history: History, *, seed: int
-    ) -> tuple[ClipMused, History]:
+    ) -> tuple[Network, History]:
         """Train on all trials for as many epochs as the validation trials chose; their history is kept."""
         n_epochs = history.best_epoch
         nothing = validation.subset(np.empty(0, dtype=np.int64))
@@ -131,8 +187,10 @@ class ClipMusedMethod:
         """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
         assert self._signature is not None, "fit or restore first"
         self._signature.check(data)
-        known = list(self._signature.masks)
-        reader = TrialReader(data, device=self.device, token=[known.index(p) for p in data.participants])
+        index = {p: n for n, p in enumerate(self._signature.masks)}
+        # Only a network that knows nobody is given people it does not know; their index is not looked at.
+        token = [index.get(p, 0) for p in data.participants]
+        reader = TrialReader(data, device=self.device, token=token)
         total = np.zeros(data.labels.shape)
         for model in self._members:
             total += expit(decode_logits(model.to(self.device).eval(), reader))
@@ -168,15 +226,21 @@ class ClipMusedMethod:
             "members": len(self._members),
             "patches": self._members[0].patches.n_patches,
             "alignment": self._alignment,
+            "subject_information": self._subject_information(),
         }
 
     @classmethod
     def restore(
-        cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any], *, device: str = "cpu"
-    ) -> ClipMusedMethod:
+        cls,
+        kind: NetworkKind,
+        tensors: Mapping[str, NDArray[Any]],
+        config: Mapping[str, Any],
+        *,
+        device: str = "cpu",
+    ) -> NetworkMethod:
         """Build from what ``state`` and ``config`` gave."""
         hyperparameters = build_hyperparameters(config["hyperparameters"])
-        method = cls(hyperparameters=hyperparameters, seed=int(config["seed"]), device=device)
+        method = cls(kind, hyperparameters=hyperparameters, seed=int(config["seed"]), device=device)
         method._signature = Signature.from_config(config["signature"])
         method._architecture = Architecture.from_config(tensors, config["architecture"])
         method._alignment = str(config["alignment"])
@@ -184,7 +248,7 @@ class ClipMusedMethod:
             prefix = f"member.{m}."
             with seeded(0, device=method.device):
                 model = build_decoder(
-                    method._architecture, hyperparameters.model, n_participants=len(method._signature.masks)
+                    method._architecture, method._model_options, n_participants=len(method._signature.masks)
                 )
             load_tensors(
                 model,
