@@ -27,8 +27,10 @@ from clipmused_bids.methods.base import (
     require_finite_trials,
     require_trials,
 )
+from clipmused_bids.methods.fitted_network import FittedNetwork
 from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
+from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.loop import Trainer
@@ -73,6 +75,31 @@ class NetworkMethod:
         self._architecture: Architecture | None = None
         self._members: list[Network] = []
         self._alignment = ""
+        self._templates: list[Template] = []
+        self._adaptation: Mapping[str, Any] | None = None
+
+    def fitted(self) -> FittedNetwork:
+        """Return what was fitted."""
+        assert self._signature is not None, "fit or restore first"
+        assert self._architecture is not None
+        return FittedNetwork(
+            members=tuple(self._members),
+            signature=self._signature,
+            architecture=self._architecture,
+            alignment=self._alignment,
+            templates=tuple(self._templates),
+            adaptation=self._adaptation,
+        )
+
+    def with_fitted(self, fitted: FittedNetwork) -> NetworkMethod:
+        """Return a method of the same kind and options, which consists of these parts."""
+        method = NetworkMethod(
+            self.kind, hyperparameters=self.hyperparameters, seed=self.seed, device=str(self.device)
+        )
+        method._signature, method._architecture = fitted.signature, fitted.architecture
+        method._members, method._templates = list(fitted.members), list(fitted.templates)
+        method._alignment, method._adaptation = fitted.alignment, fitted.adaptation
+        return method
 
     @property
     def _model_options(self) -> ModelOptions:
@@ -92,16 +119,19 @@ class NetworkMethod:
         self._architecture = choose_architecture(train, self._model_options, network=self.kind)
         self._signature = Signature.of(train, any_participant=self._knows_nobody(train))
         self._say_what_is_known(train)
-        self._members = []
+        self._members, self._templates = [], []
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
             model, history = self._train(
                 train, validation, seed=self.seed + m, report=_with_member(report, member=m + 1)
             )
+            fitted_to = train
             if self.hyperparameters.fit_on == "train+validation":
                 model, history = self._train_again(train, validation, history, seed=self.seed + m)
+                fitted_to = joined_trials(train, validation)
             histories.append(history)
             self._members.append(model)
+            self._keep_template(model, fitted_to)
         return _joined(histories)
 
     def _readable(self, data: TrialData) -> TrialData:
@@ -183,6 +213,19 @@ class NetworkMethod:
         note = f"{history.stopped}; trained again on train+validation for {n_epochs} epochs"
         return model, replace(history, stopped=note)
 
+    def _keep_template(self, model: Network, fitted_to: TrialData) -> None:
+        """Describe the features that several people with maps of their own share, for new participants."""
+        assert self._architecture is not None
+        if self._architecture.own_maps and len(fitted_to.participants) > 1:
+            template = make_template(
+                model,
+                fitted_to,
+                minimum=self.hyperparameters.model.n_shared,
+                alphas=self.hyperparameters.linear.alphas,
+                device=self.device,
+            )
+            self._templates.append(template)
+
     def predict_proba(self, data: TrialData) -> FloatArray:
         """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
         assert self._signature is not None, "fit or restore first"
@@ -202,13 +245,17 @@ class NetworkMethod:
         tensors = self._architecture.tensors()
         for m, model in enumerate(self._members):
             tensors |= {f"member.{m}.{name}": value for name, value in tensors_of(model).items()}
+        for m, template in enumerate(self._templates):
+            tensors |= template.tensors(f"template.{m}.")
         return tensors
 
     def config(self) -> dict[str, Any]:
         """Return hyper-parameters, architecture, labels, participants and masks."""
         assert self._signature is not None, "fit or restore first"
         assert self._architecture is not None
+        adaptation = {} if self._adaptation is None else {"adaptation": dict(self._adaptation)}
         return {
+            **adaptation,
             "signature": self._signature.to_config(),
             "architecture": self._architecture.to_config(),
             "hyperparameters": as_tables(self.hyperparameters),
@@ -255,6 +302,9 @@ class NetworkMethod:
                 {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)},
             )
             method._members.append(model)
+            template = Template.from_tensors(tensors, f"template.{m}.")
+            method._templates += [] if template is None else [template]
+        method._adaptation = config.get("adaptation")
         return method
 
 

@@ -111,11 +111,11 @@ def _start_shared_regions(
 
 def start_bias(model: Network, train: TrialData) -> None:
     """Start the classifier's bias at the labels' log-odds."""
-    frequency = _bounded_frequency(train)
+    frequency = bounded_frequency(train)
     model.start_at(torch.as_tensor(np.log(frequency / (1 - frequency)), dtype=torch.float32))
 
 
-def _bounded_frequency(train: TrialData) -> FloatArray:
+def bounded_frequency(train: TrialData) -> FloatArray:
     """Label frequencies, none nearer to 0 or 1 than one trial in twice as many."""
     smallest = 1 / (2 * train.n_trials)
     return np.clip(label_frequency(train.labels), smallest, 1 - smallest)
@@ -142,7 +142,7 @@ def start_readout(model: Network, train: TrialData, *, alphas: tuple[float, ...]
         own_is_better = _held_out_error(each, train) < _held_out_error(fit, train)
         logger.info("readout: %s ridge.", "each participant's own" if own_is_better else "pooled")
         fit = each if own_is_better else fit
-    frequency = _bounded_frequency(train)
+    frequency = bounded_frequency(train)
     spread = frequency * (1 - frequency)
     scores = np.nan_to_num((fit.held_out - frequency) / spread)
     maps = list(fit.maps.values())

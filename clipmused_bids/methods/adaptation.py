@@ -1,0 +1,283 @@
+"""A new participant for a trained decoder: the net stays as it is, only what is a participant's own is fitted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from clipmused_bids.decoder.network import Network
+from clipmused_bids.decoder.readout import FixedReadout
+from clipmused_bids.decoder.roi import AlignedFeatures, OwnRegionPatches
+from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.methods.architecture import Architecture, build_decoder
+from clipmused_bids.methods.base import (
+    Method,
+    Signature,
+    joined_trials,
+    require_finite_trials,
+)
+from clipmused_bids.methods.feature_core import as_features, core_of, through_maps
+from clipmused_bids.methods.fitted_network import FittedNetwork
+from clipmused_bids.methods.link import Link, Part, fit_link
+from clipmused_bids.methods.network import NetworkMethod
+from clipmused_bids.methods.token_tuning import TOKENS, tune_tokens
+from clipmused_bids.records import FloatArray, TrialData
+from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.monitor import decode_logits
+from clipmused_bids.training.state import load_tensors, seeded, tensors_of
+
+logger = logging.getLogger(__name__)
+
+
+def adapt(
+    base: Method,
+    train: TrialData,
+    validation: TrialData,
+    *,
+    seed: int = 0,
+    source: Mapping[str, Any] | None = None,
+) -> NetworkMethod:
+    """Fit to a new participant what is a participant's own in a trained decoder; all else is copied bit by bit.
+
+    In a common space these are 2 x D numbers of his tokens, which start at the mean of the known participants'.
+    In native space there are the V x K numbers of his linear map and, with a fixed readout, V x C + C of its map
+    (``methods.link``). Then tokens are trained by the base's losses, pulled towards the mean token; in native space
+    on features and scores that are predicted for each trial by maps that were fitted without it.
+
+    How long the tokens are trained is chosen by the validation trials, or without any by leaving groups out of the
+    training trials (the label loss on those left out, summed over folds); both may choose 0 epochs, which is the
+    mean token. Where the base is fitted to train+validation, so is this, and groups are left out of both.
+
+    Parameters
+    ----------
+    base : Method
+        A fitted deep decoder of a group: ``clip-mused``, ``ms-emb`` (D numbers of one token), or one that knows no
+        participant (``ms-smodel-...``: in a common space nothing is fitted).
+    train, validation : TrialData
+        Trials of one new participant. ``train`` may have none in a common space: he is then decoded with the mean
+        token, and ``validation`` is not looked at.
+    seed : int
+        Order of trials and mixing.
+    source : mapping, optional
+        JSON values that say which decoder the base is; kept in the adaptation.
+
+    Returns
+    -------
+    NetworkMethod
+        Decodes the new participant only; ``adaptation`` says how it was fitted.
+
+    Raises
+    ------
+    UsageError
+        If the base's method has nothing that a new participant could share, or nothing links his voxels to it.
+    DataError
+        If the base knows him already, or has other labels or voxels.
+    """
+    known = _checked(base, train)
+    fitted = known.fitted()
+    if train.n_trials and known.hyperparameters.fit_on == "train+validation":
+        train = joined_trials(train, validation)
+        validation = validation.subset(np.empty(0, dtype=np.int64))
+    require_finite_trials(train)
+    architecture = _architecture_of(fitted.architecture, train)
+    models, notes = [], []
+    for m in range(len(fitted.members)):
+        model, found = _adapt_member(known, m, train, validation, architecture=architecture, seed=seed + m)
+        models.append(model)
+        notes.append(found)
+    adaptation = {
+        "base": dict(source or {}),
+        "known": list(fitted.signature.masks),
+        "n_trials": train.n_trials,
+        "n_validation_trials": validation.n_trials if train.n_trials else 0,
+        "fitted_values": fitted_values(models[0], common_space=train.common_space),
+        **notes[0],
+    }
+    return known.with_fitted(
+        FittedNetwork(
+            members=tuple(models),
+            signature=Signature.of(train),
+            architecture=architecture,
+            alignment=notes[0]["alignment"],
+            adaptation=adaptation,
+        )
+    )
+
+
+def fitted_values(model: Network, *, common_space: bool) -> dict[str, int]:
+    """Numbers that are fitted to a new participant: of his tokens, maps and readout."""
+    maps = 0
+    if isinstance(model.patches, AlignedFeatures | OwnRegionPatches):
+        maps = sum(parameter.numel() for parameter in model.patches.own.parameters())
+    readout = 0
+    if isinstance(model.readout, FixedReadout) and not common_space:
+        readout = model.readout.own[0].numel() + model.readout.offset.numel()
+    tokens = dict(model.named_parameters()).get(TOKENS)
+    return {"tokens": 0 if tokens is None else tokens.numel(), "maps": maps, "readout": readout}
+
+
+def _checked(base: Method, train: TrialData) -> NetworkMethod:
+    """See that the base can take this participant."""
+    if not isinstance(base, NetworkMethod):
+        raise UsageError(
+            f"a new participant: a decoder of method {type(base).__name__} shares nothing that he could use.",
+            hint="the base must be a group's deep decoder: group --train --method clip-mused",
+        )
+    if len(train.participants) != 1:
+        raise DataError(f"a new participant: expected one, got {len(train.participants)}.")
+    fitted = base.fitted()
+    who, signature = train.participants[0], fitted.signature
+    if who in signature.masks:
+        raise DataError(
+            f"sub-{who}: the base knows this participant already.", hint="decode with the base itself"
+        )
+    # Labels, then, in a common space, voxels.
+    replace(signature, any_participant=True).check(replace(train, participants=(), responses=(), spaces=()))
+    if fitted.architecture.common_space != train.common_space:
+        ours, his = (
+            ("a common space", "native space")
+            if not train.common_space
+            else ("native space", "a common space")
+        )
+        raise DataError(
+            f"sub-{who}: the base was trained in {ours}, these responses are in {his}.",
+            hint="choose images of the base's space with --space",
+        )
+    if train.common_space:
+        replace(signature, any_participant=True).check(train)
+    if fitted.architecture.own_maps:
+        _require_link(fitted, train)
+    elif not train.common_space:
+        raise UsageError(
+            f"sub-{who}: in native space the base reads one participant's own voxels, and no one else's.",
+            hint="train the base with several participants: group --train",
+        )
+    return base
+
+
+def _require_link(base: FittedNetwork, train: TrialData) -> None:
+    who = train.participants[0]
+    if train.n_trials == 0:
+        raise UsageError(
+            f"sub-{who}: without calibration trials nothing links his voxels to the base's features.",
+            hint="give some with --calibration-trials; none are needed only in a common space",
+        )
+    if len(base.templates) != len(base.members):
+        raise DataError(
+            "the base holds no template of shared features: it knows one participant only, or is of an earlier version.",
+            hint="train it with several participants; --overwrite trains it again",
+        )
+
+
+def _architecture_of(base: Architecture, train: TrialData) -> Architecture:
+    """The base's architecture for one other participant."""
+    regions = base.regions
+    if base.kind == "own-roi":
+        n_regions = len(train.spaces[0].region_names)
+        if n_regions != base.n_regions:
+            raise DataError(
+                f"sub-{train.participants[0]}: {n_regions} regions; the base has {base.n_regions}.",
+                hint="give the atlas that the base was trained with",
+            )
+        regions = (np.asarray(train.spaces[0].region),)
+    return replace(base, n_voxels=(train.responses[0].n_voxels,), regions=regions)
+
+
+def _adapt_member(
+    base: NetworkMethod,
+    m: int,
+    train: TrialData,
+    validation: TrialData,
+    *,
+    architecture: Architecture,
+    seed: int,
+) -> tuple[Network, dict[str, Any]]:
+    """One member for the new participant, and how it was fitted."""
+    model = _model_of(base, m, architecture)
+    notes: dict[str, Any] = {"alignment": "shared by all participants"}
+    core, train_core, validation_core = model, train, validation
+    if architecture.own_maps:
+        link = _link(base, m, model, train)
+        notes = {
+            "alignment": link.source,
+            "readout_weights": dict(zip(("own", "shared"), link.weights, strict=True)),
+        }
+        core = core_of(model)
+        train_core = as_features(train, link.features, link.scores)
+        validation_core = through_maps(model, validation)
+    notes |= tune_tokens(
+        core,
+        train_core,
+        validation_core,
+        options=base.hyperparameters.training,
+        guided=base.kind.guided,
+        seed=seed,
+        device=base.device,
+    )
+    tuned = tensors_of(core).get(TOKENS)
+    load_tensors(model, tensors_of(model) | ({} if tuned is None else {TOKENS: tuned}))
+    return model.eval(), notes
+
+
+def _model_of(base: NetworkMethod, m: int, architecture: Architecture) -> Network:
+    """The member for one participant: the mean token, shared weights as they are, own maps of zeros."""
+    with seeded(0, device=base.device):
+        options = base.kind.model_options(base.hyperparameters.model)
+        model = build_decoder(architecture, options, n_participants=1)
+    known = tensors_of(base.fitted().members[m])
+    tensors = {}
+    for name, value in tensors_of(model).items():
+        if name == TOKENS:
+            tensors[name] = known[name].mean(axis=0, keepdims=True)
+        elif name.startswith("patches.own.") or (
+            not architecture.common_space and name.startswith(("readout.own.", "readout.offset"))
+        ):
+            tensors[name] = np.zeros_like(value)
+        else:
+            tensors[name] = known[name]
+    load_tensors(model, tensors)
+    return model.to(base.device).eval()
+
+
+def _link(base: NetworkMethod, m: int, model: Network, train: TrialData) -> Link:
+    """Fit own maps and readout, and put them into the model."""
+    fitted = base.fitted()
+    parts = _parts(fitted.architecture, train, n_shared=base.hyperparameters.model.n_shared)
+    fixed = model.readout if isinstance(model.readout, FixedReadout) else None
+    core = core_of(model)
+
+    def logits(features: FloatArray) -> FloatArray:
+        scores = None if fixed is None else np.zeros((len(features), len(train.label_names)))
+        return decode_logits(core, TrialReader(as_features(train, features, scores), device=base.device))
+
+    link = fit_link(
+        fitted.templates[m],
+        train,
+        logits=logits,
+        readout_weight=None if fixed is None else float(fixed.weight.detach()),
+        parts=parts,
+        alphas=base.hyperparameters.linear.alphas,
+    )
+    assert isinstance(model.patches, AlignedFeatures | OwnRegionPatches)
+    model.patches.start_from([link.maps.astype(np.float32)])
+    if fixed is not None and link.readout is not None and link.offset is not None:
+        fixed.start_from([link.readout], [link.offset], weight=float(fixed.weight.detach()))
+    logger.info(
+        "sub-%s: maps: %s; readout: %.2f of his own ridge, %.2f of the shared classifier.",
+        train.participants[0], link.source, *link.weights,
+    )  # fmt: skip
+    return link
+
+
+def _parts(architecture: Architecture, train: TrialData, *, n_shared: int) -> list[Part]:
+    if architecture.kind != "own-roi":
+        return [(np.arange(train.responses[0].n_voxels), slice(0, n_shared))]
+    region = np.asarray(train.spaces[0].region)
+    return [
+        (np.flatnonzero(region == r), slice(r * n_shared, (r + 1) * n_shared))
+        for r in range(architecture.n_regions)
+    ]
