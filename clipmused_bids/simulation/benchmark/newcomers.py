@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -26,21 +26,12 @@ from clipmused_bids.simulation.benchmark.fits import (
 from clipmused_bids.simulation.benchmark.prepared import PreparedStudy, TrialSets
 
 
-@runtime_checkable
-class Adaptable(Protocol):
-    """A fitted method that takes up one more participant without changing what is shared."""
-
-    def adapt(self, train: TrialData, validation: TrialData) -> Method:
-        """Fit what belongs to the participant; no trials: what the others have in common."""
-        ...
-
-
 class Newcomer:
     """One variant's decoder of all participants but the last, and what becomes of it with trials of the last.
 
-    Methods that know one participant at a time learn from the newcomer alone. Methods that can be adapted keep what
-    they learnt from the others. All other methods are fitted again to the others and the newcomer together; without
-    a trial of the newcomer, they decode with what the others gave.
+    Methods that know one participant at a time learn from the newcomer alone. Networks that people share keep what
+    they learnt from the others (`methods.adaptation`). Linear decoders that people share are fitted again to the
+    others and the newcomer together; without a trial of the newcomer, they decode with what the others gave.
 
     Parameters
     ----------
@@ -90,11 +81,11 @@ class Newcomer:
     def _with_others(self, trials: str) -> tuple[Method, str]:
         known = first_trials(self._together, trials, seed=self._seed)
         train, validation = (self._together.of(name, among=known) for name in ("train", "val"))
-        if isinstance(self._unfitted(), Adaptable):
-            base = self._base
-            assert isinstance(base, Adaptable)
+        if METHODS[self._variant.method].deep:
+            from clipmused_bids.methods.adaptation import adapt
+
             mine = (one.of_participant(self._name) for one in (train, validation))
-            return base.adapt(*mine), "adapted"
+            return adapt(self._base, *mine, seed=self._seed), "adapted"
         if trials == "0":
             return self._base, "decoder of the others"
         either = known | self._others
@@ -115,13 +106,10 @@ class Newcomer:
         parts = (self._together.of(name, among=self._others) for name in ("train", "val"))
         return self._fit(*(of_participants(one, names) for one in parts))
 
-    def _unfitted(self) -> Method:
-        return create(
+    def _fit(self, train: TrialData, validation: TrialData) -> Method:
+        method = create(
             self._variant.method, hyperparameters=self._hyperparameters, seed=self._seed, device="cpu"
         )
-
-    def _fit(self, train: TrialData, validation: TrialData) -> Method:
-        method = self._unfitted()
         method.fit(train, validation)
         return method
 
