@@ -18,21 +18,16 @@ from click.testing import CliRunner
 from scipy import stats
 
 from clipmused_bids.errors import CannotCreateError, DataError, UsageError
-from clipmused_bids.methods.variants import find_variant
 from clipmused_bids.simulation.benchmark import running
 from clipmused_bids.simulation.benchmark.__main__ import main, report
 from clipmused_bids.simulation.benchmark.journal import Case, Journal, read_results
-from clipmused_bids.simulation.benchmark.newcomers import Newcomer, first_trials, of_participants
-from clipmused_bids.simulation.benchmark.prepared import PreparedStudy, prepare_study
 from clipmused_bids.simulation.benchmark.regimes import SEEDS, Setting, kind_of_seeds, study_parameters
 from clipmused_bids.simulation.benchmark.running import Work, run_seed
 from clipmused_bids.simulation.benchmark.summary import summarise
 from clipmused_bids.simulation.parameters import SimulationParameters
+from tests.simulation.conftest import TINY
 
 ROWS = ("prevalence", "ridge", "ridge-pooled")
-TINY = SimulationParameters(
-    n_participants=3, n_trials=80, n_runs=2, n_shared=20, n_repeated_own=2, n_bank=160, snr=3.0
-)
 
 
 def tiny(regime: str, *, seed: int, setting: Setting) -> SimulationParameters:
@@ -48,17 +43,16 @@ def without_seconds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in one.items() if "seconds" not in name} for one in records]
 
 
+def few_of(folder: Path) -> list[dict[str, Any]]:
+    return [one for one in read_results(folder) if (one["seed"], one["regime"]) == (1000, "few")]
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("done")
     for seed in (1000, 1001):
         run_seed(work(folder), seed)
     return folder
-
-
-@pytest.fixture(scope="module")
-def prepared() -> PreparedStudy:
-    return prepare_study(replace(TINY, seed=1000))
 
 
 def test_seeds_for_development_and_for_reports_are_disjoint() -> None:
@@ -125,38 +119,45 @@ def test_intervals_and_differences_are_over_seeds(done: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_results(done: Path, tmp_path: Path) -> None:
-    run_seed(work(tmp_path), 1000)
-    first = [one for one in read_results(done) if one["seed"] == 1000]
-    assert without_seconds(read_results(tmp_path)) == without_seconds(first)
+    run_seed(work(tmp_path, regimes=("few",)), 1000)
+    assert without_seconds(read_results(tmp_path)) == without_seconds(few_of(done))
 
 
+# Stops for ever after three results, so that it is killed in the middle.
 SCRIPT = """
-    import sys
-    from dataclasses import replace
+    import sys, time
     from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from test_benchmark import work
+    sys.path.insert(0, {root!r})
+    from tests.simulation.test_benchmark import work
+    from clipmused_bids.simulation.benchmark.journal import Journal
     from clipmused_bids.simulation.benchmark.running import run_seed
-    run_seed(work(Path({folder!r})), 1000)
+    add = Journal.add
+    def and_wait(self, *arguments, **named):
+        add(self, *arguments, **named)
+        if self.path.read_text().count("\\n") == 3:
+            time.sleep(600)
+    Journal.add = and_wait
+    run_seed(work(Path({folder!r}), regimes=("few",)), 1000)
 """
 
 
 def test_a_rerun_after_a_kill_gives_the_same_table(done: Path, tmp_path: Path) -> None:
-    script = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    script = textwrap.dedent(SCRIPT.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path)))
     child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     journal = tmp_path / "seed-1000.jsonl"
     while child.poll() is None and (not journal.exists() or journal.read_text().count("\n") < 3):
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    assert child.wait() == -signal.SIGKILL
     before = read_results(tmp_path)
-    assert 3 <= len(before) < 18
-    run_seed(work(tmp_path), 1000)
+    assert [one["row"] for one in before] == ["study", "prevalence", "ridge"]
+    run_seed(work(tmp_path, regimes=("few",)), 1000)
     after = read_results(tmp_path)
-    assert after[: len(before)] == before
-    assert without_seconds(after) == without_seconds(
-        [one for one in read_results(done) if one["seed"] == 1000]
-    )
+    assert after[:3] == before
+    assert without_seconds(after) == without_seconds(few_of(done))
+    tables = [summarise(records) for records in (after, few_of(done))]
+    scores = [[(row.name, row.by_seed) for row in of_few[0].rows] for of_few in tables]
+    assert scores[0] == scores[1]
 
 
 def test_what_is_there_is_not_computed_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,42 +246,3 @@ def test_unknown_names_are_refused(tmp_path: Path, words: list[str], message: st
     assert refused.exit_code == 64
     assert message in refused.output
     assert not (tmp_path / "out").exists()
-
-
-def test_the_newcomers_trials_are_his_and_never_test_trials(prepared: PreparedStudy) -> None:
-    assert prepared.split.rule == "repeats"
-    sets = prepared.together
-    seen = np.zeros(sets.trials.n_trials, dtype=bool)
-    for trials, n in (("0", 0), ("10", 10), ("all", 40)):
-        chosen = first_trials(sets, trials, seed=1000)
-        assert chosen.sum() == n
-        assert (sets.trials.participant[chosen] == 2).all()
-        assert not (sets.set_name[chosen] == "test").any()
-        assert chosen[seen].all()
-        seen = chosen
-    assert (first_trials(sets, "10", seed=1) != first_trials(sets, "10", seed=2)).any()
-
-
-def test_only_the_newcomer_is_scored_and_nobody_else_changes_his_own_decoder(prepared: PreparedStudy) -> None:
-    own = Newcomer(find_variant("ridge"), prepared, seed=1000, over_preset={}).fit_and_score("all")
-    pooled = Newcomer(find_variant("ridge-pooled"), prepared, seed=1000, over_preset={})
-    results = {trials: pooled.fit_and_score(trials) for trials in ("0", "10", "all")}
-    for result in (own, *results.values()):
-        assert list(result["metrics"]) == ["03"]
-    others = of_participants(prepared.together.trials, ("01", "02"))
-    assert others.n_trials == 160
-    assert set(others.participant.tolist()) == {0, 1}
-    assert results["0"]["how"] == "decoder of the others"
-    assert results["0"]["metrics"] != results["all"]["metrics"]
-    # Without the newcomer's trials it is the decoder of a study that he was never in.
-    alone = replace(prepared.together, trials=others, set_name=prepared.together.set_name[:160])
-    from clipmused_bids.methods.ridge import Ridge
-
-    ridge = Ridge(scope="pooled", alphas=(1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3), fit_on="train+validation")
-    ridge.fit(alone.of("train"), alone.of("val"))
-    test = prepared.together.of("test").of_participant("03")
-    from sklearn.metrics import average_precision_score
-
-    scorable = (test.labels == 1).any(axis=0) & (test.labels == 0).any(axis=0)
-    expected = average_precision_score(test.labels[:, scorable], ridge.predict_proba(test)[:, scorable])
-    assert results["0"]["metrics"]["03"]["mAP"] == pytest.approx(expected)
