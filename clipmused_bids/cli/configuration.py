@@ -55,7 +55,9 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         method=arguments["method"],
         preset=arguments["preset"],
         overrides=_overrides(arguments),
-        model_label=arguments["model_label"] or arguments["method"].replace("-", ""),
+        model_label=_model_label(arguments),
+        base_model=arguments["base_model"],
+        calibration_trials=arguments["calibration_trials"],
         split=arguments["split"],
         device=arguments["device"],
         random_seed=arguments["random_seed"],
@@ -68,6 +70,14 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         check=arguments["check"],
         offline=arguments["offline"],
     )
+
+
+def _model_label(arguments: dict[str, Any]) -> str:
+    """Name of what is trained; new participants stand apart from the decoder that they are fitted to."""
+    usual = (
+        f"{arguments['base_model']}+new" if arguments["base_model"] else arguments["method"].replace("-", "")
+    )
+    return str(arguments["model_label"] or usual)
 
 
 def _selection(arguments: dict[str, Any]) -> Selection:

@@ -180,6 +180,18 @@ MODEL: tuple[Decorator, ...] = (
     click.option(
         "--model-label", help="Name of the model in the output; default: clipmused, or the method's name."
     ),
+    click.option(
+        "--base-model",
+        metavar="LABEL",
+        help="Fit new participants to this stored decoder of a group, which stays as it is (participant --train); "
+        "stored as LABEL+new.",
+    ),
+    click.option(
+        "--calibration-trials",
+        type=click.IntRange(0),
+        metavar="N",
+        help="With --base-model: use the first N training trials of each only; 0 in a common space; default: all.",
+    ),
     click.option("--clip-model", help="open_clip model name, or demo (for simulated data only)."),
     click.option("--clip-weights", help="Weight file (safetensors) or folder in open_clip's local-dir form."),
     click.option(

@@ -45,6 +45,10 @@ class Config:
         Whether missing templates and CLIP weights may not be fetched.
     trained_mask : str or None
         Where a stored decoder is used: which mask it was trained with, as its configuration says.
+    base_model : str or None
+        Label of a group's decoder that new participants are fitted to.
+    calibration_trials : int or None
+        How many training trials of each new participant are used; None: all.
     """
 
     bids_dir: Path
@@ -69,6 +73,8 @@ class Config:
     check: bool = False
     offline: bool = True
     trained_mask: str | None = None
+    base_model: str | None = None
+    calibration_trials: int | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-zA-Z+]+", self.model_label):
@@ -77,8 +83,37 @@ class Config:
                 f"--model-label {self.model_label}: BIDS labels hold letters, digits and + only.",
                 hint=f"--model-label {cleaned}" if cleaned else "--model-label clipmused",
             )
+        self._check_base()
         if self.preset is not None and self.preset not in PRESETS:
             raise UsageError(f"--preset {self.preset}: unknown preset.", hint=f"one of {', '.join(PRESETS)}")
+
+    def _check_base(self) -> None:
+        if self.base_model is None:
+            if self.calibration_trials is not None:
+                raise UsageError(
+                    f"--calibration-trials {self.calibration_trials}: for new participants of a stored decoder only.",
+                    hint="name the decoder with --base-model",
+                )
+            return
+        if self.level == "group":
+            raise UsageError(
+                f"--base-model {self.base_model}: new participants are fitted one by one.",
+                hint="clipmused-bids BIDS_DIR OUTPUT_DIR participant --train --base-model LABEL",
+            )
+        if self.actions and "train" not in self.actions:
+            raise UsageError(
+                f"--base-model {self.base_model}: nothing is fitted without --train.",
+                hint=f"--train, or --model-label {self.model_label} alone for what is fitted already",
+            )
+        if self.base_model == self.model_label:
+            raise UsageError(
+                f"--model-label {self.model_label}: the base's own label.",
+                hint="choose another for new participants",
+            )
+        if self.preset is not None and self.trained_mask is None:
+            raise UsageError(
+                f"--preset {self.preset}: the base's hyper-parameters stand.", hint="leave --preset out"
+            )
 
     def hyperparameters(self, *, default_preset: str = "small") -> Hyperparameters:
         """Preset (or ``default_preset`` where none was asked for) with the explicit values over it."""

@@ -28,7 +28,7 @@ from clipmused_bids.methods.token_tuning import TOKENS, tune_tokens
 from clipmused_bids.records import FloatArray, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.monitor import decode_logits
-from clipmused_bids.training.state import load_tensors, seeded, tensors_of
+from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def adapt(
     *,
     seed: int = 0,
     source: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> NetworkMethod:
     """Fit to a new participant what is a participant's own in a trained decoder; all else is copied bit by bit.
 
@@ -64,6 +65,8 @@ def adapt(
         Order of trials and mixing.
     source : mapping, optional
         JSON values that say which decoder the base is; kept in the adaptation.
+    device : str, optional
+        ``cpu``, ``cuda`` or ``auto``; the base's otherwise.
 
     Returns
     -------
@@ -79,6 +82,9 @@ def adapt(
     """
     known = _checked(base, train)
     fitted = known.fitted()
+    if device is not None:
+        known = known.with_fitted(fitted)
+        known.device = choose_device(device)
     if train.n_trials and known.hyperparameters.fit_on == "train+validation":
         train = joined_trials(train, validation)
         validation = validation.subset(np.empty(0, dtype=np.int64))
@@ -168,7 +174,7 @@ def _require_link(base: FittedNetwork, train: TrialData) -> None:
         )
     if len(base.templates) != len(base.members):
         raise DataError(
-            "the base holds no template of shared features: it knows one participant only, or is of an earlier version.",
+            "the base holds no template of shared features: it knows one participant only, or is older than they are.",
             hint="train it with several participants; --overwrite trains it again",
         )
 

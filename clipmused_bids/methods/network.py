@@ -28,6 +28,7 @@ from clipmused_bids.methods.base import (
     require_trials,
 )
 from clipmused_bids.methods.fitted_network import FittedNetwork
+from clipmused_bids.methods.member_histories import joined_histories, with_member
 from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
 from clipmused_bids.methods.template import Template, make_template
@@ -93,9 +94,8 @@ class NetworkMethod:
 
     def with_fitted(self, fitted: FittedNetwork) -> NetworkMethod:
         """Return a method of the same kind and options, which consists of these parts."""
-        method = NetworkMethod(
-            self.kind, hyperparameters=self.hyperparameters, seed=self.seed, device=str(self.device)
-        )
+        options = self.hyperparameters
+        method = NetworkMethod(self.kind, hyperparameters=options, seed=self.seed, device=str(self.device))
         method._signature, method._architecture = fitted.signature, fitted.architecture
         method._members, method._templates = list(fitted.members), list(fitted.templates)
         method._alignment, method._adaptation = fitted.alignment, fitted.adaptation
@@ -123,7 +123,7 @@ class NetworkMethod:
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
             model, history = self._train(
-                train, validation, seed=self.seed + m, report=_with_member(report, member=m + 1)
+                train, validation, seed=self.seed + m, report=with_member(report, member=m + 1)
             )
             fitted_to = train
             if self.hyperparameters.fit_on == "train+validation":
@@ -132,7 +132,7 @@ class NetworkMethod:
             histories.append(history)
             self._members.append(model)
             self._keep_template(model, fitted_to)
-        return _joined(histories)
+        return joined_histories(histories)
 
     def _readable(self, data: TrialData) -> TrialData:
         """Return the data without CLIP targets for methods that are not guided: starts of maps see them neither."""
@@ -146,9 +146,8 @@ class NetworkMethod:
 
     def _say_what_is_known(self, train: TrialData) -> None:
         if not self.kind.guided:
-            logger.info(
-                "guidance: %s reads no CLIP targets; the labels' loss is the whole loss.", self.kind.name
-            )
+            reads = "guidance: %s reads no CLIP targets; the labels' loss is the whole loss."
+            logger.info(reads, self.kind.name)
         elif self.hyperparameters.model.tokens == "one":
             logger.info(
                 "guidance: one token is guided by both levels; L_perp is off, since there is no pair."
@@ -217,14 +216,11 @@ class NetworkMethod:
         """Describe the features that several people with maps of their own share, for new participants."""
         assert self._architecture is not None
         if self._architecture.own_maps and len(fitted_to.participants) > 1:
-            template = make_template(
-                model,
-                fitted_to,
-                minimum=self.hyperparameters.model.n_shared,
-                alphas=self.hyperparameters.linear.alphas,
-                device=self.device,
+            options = self.hyperparameters
+            minimum, alphas = options.model.n_shared, options.linear.alphas
+            self._templates.append(
+                make_template(model, fitted_to, minimum=minimum, alphas=alphas, device=self.device)
             )
-            self._templates.append(template)
 
     def predict_proba(self, data: TrialData) -> FloatArray:
         """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
@@ -253,9 +249,8 @@ class NetworkMethod:
         """Return hyper-parameters, architecture, labels, participants and masks."""
         assert self._signature is not None, "fit or restore first"
         assert self._architecture is not None
-        adaptation = {} if self._adaptation is None else {"adaptation": dict(self._adaptation)}
         return {
-            **adaptation,
+            **({} if self._adaptation is None else {"adaptation": dict(self._adaptation)}),
             "signature": self._signature.to_config(),
             "architecture": self._architecture.to_config(),
             "hyperparameters": as_tables(self.hyperparameters),
@@ -294,38 +289,12 @@ class NetworkMethod:
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."
             with seeded(0, device=method.device):
-                model = build_decoder(
-                    method._architecture, method._model_options, n_participants=len(method._signature.masks)
-                )
-            load_tensors(
-                model,
-                {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)},
-            )
+                n_people = len(method._signature.masks)
+                model = build_decoder(method._architecture, method._model_options, n_participants=n_people)
+            own = {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
+            load_tensors(model, own)
             method._members.append(model)
             template = Template.from_tensors(tensors, f"template.{m}.")
             method._templates += [] if template is None else [template]
         method._adaptation = config.get("adaptation")
         return method
-
-
-def _with_member(report: Report | None, *, member: int) -> Report | None:
-    if report is None:
-        return None
-    return lambda row: report({"member": float(member)} | row)
-
-
-def _joined(histories: list[History]) -> History:
-    """One history of all members."""
-    columns: dict[str, tuple[float, ...]] = {
-        "member": tuple(
-            float(m + 1) for m, one in enumerate(histories) for _ in next(iter(one.columns.values()))
-        )
-    }
-    for name in histories[0].columns:
-        columns[name] = tuple(value for one in histories for value in one.columns[name])
-    stopped = histories[0].stopped
-    if len(histories) > 1:
-        stopped = "; ".join(
-            f"member {m + 1}: epoch {one.best_epoch}, {one.stopped}" for m, one in enumerate(histories)
-        )
-    return History(columns=columns, best_epoch=histories[0].best_epoch, stopped=stopped)

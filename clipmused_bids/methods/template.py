@@ -84,7 +84,7 @@ class Template:
         have the features that their labels (and CLIP features) predict; where all are, the key is ``labels``.
         """
         predicted = self._predicted(data)
-        keys = [_digest(name) if name else 0 for name in data.stimulus_id]
+        keys = [stimulus_digest(name) if name else 0 for name in data.stimulus_id]
         means = self._means()
         known = np.array([key in means for key in keys], dtype=bool)
         if not known.any():
@@ -197,7 +197,7 @@ def _rows_of(
     train: TrialData, features: FloatArray, *, minimum: int
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Stimulus, occurrence and mean features of each row of the template."""
-    keys = np.array([_digest(name) if name else 0 for name in train.stimulus_id], dtype=np.int64)
+    keys = np.array([stimulus_digest(name) if name else 0 for name in train.stimulus_id], dtype=np.int64)
     named = np.flatnonzero([bool(name) for name in train.stimulus_id])
     occurrence = _occurrence(train)
     if len(np.unique(keys[named])) >= minimum:
@@ -235,5 +235,6 @@ def _regression(
     return np.vstack([fit.coef * columns[:, None], fit.intercept])
 
 
-def _digest(name: str) -> int:
+def stimulus_digest(name: str) -> int:
+    """Digest of a stimulus's name: what a template knows of it."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little", signed=True)

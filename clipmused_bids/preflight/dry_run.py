@@ -71,7 +71,7 @@ def _look(config: Config) -> Findings:
             require_writable(config.work_dir, option="--work-dir")
         refuse_foreign(config.output_dir)
     config = replace(config, actions=chosen_actions(config, tree))
-    if uses_stored_decoder(config):
+    if uses_stored_decoder(config) or config.base_model is not None:
         with problems.collected():
             config = config_of_decoder(config, tree)
     plan = _plan(config, problems)

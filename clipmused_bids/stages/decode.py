@@ -32,6 +32,7 @@ from clipmused_bids.stages.assemble import (
     open_responses,
 )
 from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.newcomer_split import base_config
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
 from clipmused_bids.stages.prepare import mask_hash
@@ -93,11 +94,14 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     MissingInputError
         If there is no decoder of this label.
     """
-    folder = tree.model_folder(config.model_label)
+    label = config.base_model or config.model_label
+    if config.base_model is not None:
+        base_config(tree, label=config.base_model)
+    folder = tree.model_folder(label)
     group, own = model_path(folder, participant=None), stored_participants(folder)
     if not group.exists() and not own:
         raise MissingInputError(
-            f"{folder}: there is no decoder {config.model_label}.",
+            f"{folder}: there is no decoder {label}.",
             hint="train one: clipmused-bids BIDS_DIR OUTPUT_DIR group --train",
         )
     stored = load_model(folder, participant=None if group.exists() else own[0]).config
@@ -112,7 +116,7 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
     check_model(
         {**stored, "hyperparameters": hyperparameters},
         request,
-        name=f"the decoder {config.model_label}",
+        name=f"the decoder {label}",
     )
     return replace(
         config,

@@ -24,6 +24,7 @@ from clipmused_bids.stages.catalogue import Catalogue, leave_out, make_catalogue
 from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid, require_one_grid
+from clipmused_bids.stages.newcomer_split import newcomer_split, told_by_decoders
 from clipmused_bids.stages.places import require_own_place, require_writable
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.prepare import prepare_responses
@@ -64,7 +65,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     failures = Failures(stop_at_first=config.stop_on_first_crash)
     with early_lines() as early:
         config = replace(config, actions=chosen_actions(config, tree))
-        if uses_stored_decoder(config):
+        if uses_stored_decoder(config) or config.base_model is not None:
             from clipmused_bids.stages.decode import config_of_decoder
 
             config = config_of_decoder(config, tree)
@@ -143,6 +144,8 @@ def chosen_actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
         return config.actions
     if config.level == "group":
         return ("train", "decode", "evaluate")
+    if config.base_model is not None:
+        return ("train", "decode")
     folder = tree.model_folder(config.model_label)
     return ("prepare", "decode") if any(folder.glob("*model.safetensors")) else ("prepare",)
 
@@ -194,7 +197,9 @@ def settle_split(
         If there is no usable split, or it leaks.
     """
     if "train" not in plan.config.actions or catalogue is None:
-        return split_of_decoder(plan, tree)
+        return told_by_decoders(split_of_decoder(plan, tree), plan, tree)
+    if plan.config.base_model is not None:
+        return newcomer_split(plan, catalogue, tree)
     split = choose_split(plan, catalogue, tree)
     _require_sets(split, evaluates="evaluate" in plan.config.actions)
     design = design_of(plan, catalogue, plan.config.split)
@@ -302,6 +307,11 @@ def _train(
     from clipmused_bids.stages.train import train_decoder, train_group
 
     label, method = plan.config.model_label, plan.config.method
+    if plan.config.base_model is not None:
+        from clipmused_bids.stages.newcomers import adapt_participants
+
+        adapt_participants(plan, tree, catalogue, split, maker=maker, device=device, failures=failures)
+        return
     if plan.config.level == "group":
         train_group(
             plan, tree, catalogue, split, method=method, model_label=label, maker=maker, device=device

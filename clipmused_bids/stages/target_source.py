@@ -139,7 +139,9 @@ def _low_coverage(targets: Targets) -> str:
 def _of_decoder_with_a_file(plan: Plan) -> bool:
     """Whether data are prepared for a stored decoder whose targets were made elsewhere: it needs no more of them."""
     uses_stored = "train" not in plan.config.actions and {"decode", "evaluate"} & set(plan.config.actions)
-    return bool(uses_stored) and plan.hyperparameters.targets.clip_model.startswith(FILE_PREFIX)
+    return bool(uses_stored or plan.config.base_model) and plan.hyperparameters.targets.clip_model.startswith(
+        FILE_PREFIX
+    )
 
 
 def _check_coverage(source: TargetFile, plan: Plan, split: Split | None) -> None:

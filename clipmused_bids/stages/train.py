@@ -143,7 +143,7 @@ def train_decoder(
     tensors |= voxel_tensors(training.train)
     config = {
         **request,
-        **_fitted_config(training, plan, catalogue),
+        **fitted_config(training, plan, catalogue),
         "decoder": fitted.config(),
         "parameters": fitted.summary(),
         "best_epoch": history.best_epoch,
@@ -262,7 +262,8 @@ def _is_done(folder: Path, participant: str | None, request: Mapping[str, Any], 
     return True
 
 
-def _fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
+def fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
+    """What was fitted beside the decoder, and to what, as stored with it."""
     data = training.train
     targets = data.targets
     return {

@@ -17,7 +17,17 @@ from clipmused_bids.methods.registry import METHODS, create, restore
 from clipmused_bids.records import Grid, ResponseTable, TrialData
 
 QUICK = Hyperparameters(
-    model=ModelOptions(width=16, depth=1, heads=2, head="linear", n_shared=6, n_patches=3, readout="ridge"),
+    model=ModelOptions(
+        width=16,
+        depth=1,
+        heads=2,
+        head="linear",
+        n_shared=6,
+        n_patches=3,
+        readout="ridge",
+        hidden_width=32,
+        hidden_layers=1,
+    ),
     training=TrainingOptions(max_epochs=6, perp_scale="batch+width", mixup=0.5),
 )
 pytestmark = [
