@@ -21,7 +21,14 @@ from clipmused_bids.errors import CannotCreateError, DataError, UsageError
 from clipmused_bids.simulation.benchmark import running
 from clipmused_bids.simulation.benchmark.__main__ import main, report
 from clipmused_bids.simulation.benchmark.journal import Case, Journal, read_results
-from clipmused_bids.simulation.benchmark.regimes import SEEDS, Setting, kind_of_seeds, study_parameters
+from clipmused_bids.simulation.benchmark.regimes import (
+    SEEDS,
+    SWEEPS,
+    Setting,
+    kind_of_seeds,
+    settings_of,
+    study_parameters,
+)
 from clipmused_bids.simulation.benchmark.running import Work, run_seed
 from clipmused_bids.simulation.benchmark.summary import summarise
 from clipmused_bids.simulation.parameters import SimulationParameters
@@ -232,6 +239,18 @@ def test_tables_say_the_same_in_every_form(done: Path, tmp_path: Path) -> None:
     assert float(line["score"]) == pytest.approx(shown["mean"])
     refusal = "ridge: no result (ridge learns from the newcomer alone: no trials, no decoder.)"
     assert refusal in said.output
+
+
+def test_every_value_of_a_sweep_has_a_table(tmp_path: Path) -> None:
+    ends = settings_of(native=False, sweep="clip_alignment")[:: len(SWEEPS["clip_alignment"]) - 1]
+    run_seed(work(tmp_path, settings=ends, regimes=("few",), rows=("ridge-pooled",)), 1000)
+    said = report(tmp_path)
+    assert [line for line in said.splitlines() if line.startswith("few")] == [
+        "few, clip_alignment 0",
+        "few, clip_alignment 1",
+    ]
+    worst, best = (table.rows[0].metrics["mAP"].mean for table in summarise(read_results(tmp_path)))
+    assert best > worst + 0.05
 
 
 @pytest.mark.parametrize(
