@@ -66,13 +66,23 @@ def write_tsv(path: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
+def as_written(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return numbers as a table keeps them, (n,): with six digits."""
+    return np.array([float(f"{value:.6g}") for value in values])
+
+
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write an RGB image of shape (height, width, 3)."""
+    write_bytes(path, png_bytes(pixels))
+
+
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB image of shape (height, width, 3)."""
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -149,12 +149,23 @@ def _confounds_sidecar(run: SimulatedRun) -> dict[str, Any]:
     }
 
 
-def _volume(run: SimulatedRun, anatomy: Anatomy) -> NDArray[np.int16]:
-    """Percent signal change around a baseline that differs from voxel to voxel, as integers on the grid."""
+def stored_series(run: SimulatedRun, anatomy: Anatomy) -> NDArray[np.int16]:
+    """Percent signal change around a baseline that differs from voxel to voxel, as the integers of the images.
+
+    Returns
+    -------
+    ndarray of shape (n_scans, n_voxels)
+    """
     rng = np.random.default_rng(60)
     tissue = smooth_fields(anatomy.place, n_fields=1, length=30.0, rng=rng)[:, 0]
     baseline = _BASELINE * (1 + 0.15 * np.tanh(tissue))
     values = np.clip(np.round(baseline * (1 + run.series / 100)), 1, np.iinfo(np.int16).max)
+    return values.astype(np.int16)
+
+
+def _volume(run: SimulatedRun, anatomy: Anatomy) -> NDArray[np.int16]:
+    """Signal on the grid, 0 outside the brain."""
+    values = stored_series(run, anatomy)
     volume = np.zeros((*anatomy.grid.shape, len(values)), dtype=np.int16)
     volume[anatomy.mask] = values.T
     return volume

@@ -32,7 +32,7 @@ from clipmused_bids.simulation.study import (
 )
 
 _log = logging.getLogger(__name__)
-_TASK = "scenes"
+TASK = "scenes"
 _NAME = "Simulated scenes"
 _README = """# Simulated scenes
 
@@ -68,8 +68,8 @@ def write_dataset(root: Path, parameters: SimulationParameters) -> Study:
         label = participant_label(number)
         participant = make_participant(study, number)
         _write_events(root, participant, label=label, parameters=parameters)
-        write_raw_bold(root, participant, label=label, parameters=parameters, task=_TASK)
-        write_derivative(derivative, participant, label=label, parameters=parameters, task=_TASK)
+        write_raw_bold(root, participant, label=label, parameters=parameters, task=TASK)
+        write_derivative(derivative, participant, label=label, parameters=parameters, task=TASK)
         truth[label] = _write_voxels(root, participant, label=label)
         _log.info("sub-%s written: %s", label, truth[label])
     _write_truth(root, study, truth)
@@ -87,11 +87,11 @@ def _write_top(root: Path, parameters: SimulationParameters) -> None:
         name=_NAME,
         readme=_README.format(**asdict(parameters)),
         n_participants=parameters.n_participants,
-        task=_TASK,
+        task=TASK,
         sidecar={"RepetitionTime": parameters.repetition_time, "Instructions": "Look at the pictures."},
     )
     write_json(
-        root / f"task-{_TASK}_events.json",
+        root / f"task-{TASK}_events.json",
         {
             "trial_type": {"Description": "Kind of event", "Levels": {"scene": "A picture of a scene"}},
             "stim_id": {"Description": "Row of stimuli/stimuli.tsv"},
@@ -105,12 +105,12 @@ def _write_stimuli(folder: Path, study: Study) -> None:
     scenes = [study.bank.scenes[k] for k in study.stimuli.scene]
     sentences = [captions(scene) for scene in scenes]
     for number, scene in zip(numbers, study.stimuli.scene, strict=True):
-        write_png(folder / _picture(number), study.bank.images[scene])
+        write_png(folder / picture_name(number), study.bank.images[scene])
     labels = study.bank.labels[study.stimuli.scene]
     table: dict[str, Any] = {
         "stimulus_id": [stimulus_name(k) for k in numbers],
         "type": ["image" for _ in numbers],
-        "filename": [_picture(k) for k in numbers],
+        "filename": [picture_name(k) for k in numbers],
         "present": ["true" for _ in numbers],
         "description": [several[0] for several in sentences],
     }
@@ -130,7 +130,8 @@ def _write_stimuli(folder: Path, study: Study) -> None:
     write_tsv(folder / "captions.tsv", {"stimulus_id": [r[0] for r in rows], "caption": [r[1] for r in rows]})
 
 
-def _picture(number: int) -> str:
+def picture_name(number: int) -> str:
+    """File of a stimulus (from 0), by which events name it."""
     return f"{stimulus_name(number)}_image.png"
 
 
@@ -140,12 +141,12 @@ def _write_events(
     for number, run in enumerate(participant.runs, start=1):
         shown = run.schedule.stimulus.tolist()
         write_tsv(
-            raw_file(root, "events.tsv", label=label, task=_TASK, number=number),
+            raw_file(root, "events.tsv", label=label, task=TASK, number=number),
             {
                 "onset": run.schedule.onset,
                 "duration": [parameters.duration] * len(shown),
                 "trial_type": ["scene"] * len(shown),
-                "stim_file": [_picture(k) for k in shown],
+                "stim_file": [picture_name(k) for k in shown],
                 "stim_id": [stimulus_name(k) for k in shown],
             },
         )

@@ -68,7 +68,7 @@ def test_the_base_stays_and_is_named(base: Path, adapted: Path) -> None:
     assert config["participants"] == ["03"]
     assert known["participants"] == ["01", "02"]
     assert config["calibration_trials"] is None
-    assert set(config["trials_read"]["adaptation"]) == {"purpose", "train", "val"}
+    assert set(config["leakage"]["fitted_on"]["adaptation"]) == {"purpose", "train", "val"}
     assert config["label_names"] == known["label_names"]
     assert config["split"]["hash"] == known["split"]["hash"]
     split = pd.read_csv(adapted / "split.tsv", sep="\t")

@@ -16,6 +16,12 @@ SMALL = SimulationParameters(
 )
 
 
+# Three people, of whom everyone's repeated stimuli are the test set.
+TINY = SimulationParameters(
+    n_participants=3, n_trials=80, n_runs=2, n_shared=20, n_repeated_own=2, n_bank=160, snr=3.0
+)
+
+
 @pytest.fixture(scope="session")
 def bank() -> SceneBank:
     scenes = draw_scenes(400, seed=12)

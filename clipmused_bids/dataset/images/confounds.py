@@ -86,7 +86,7 @@ def read_confounds(run: Run, *, strategy: Strategy, n_scans: int) -> Confounds:
         return _none(n_scans, "no confounds file")
     table = _read(run.confounds, n_scans=n_scans)
     frame, is_old = rename_old_columns(table)
-    options = _default_options(frame) if strategy == "default" else _STRATEGIES[strategy]
+    options = default_options(frame) if strategy == "default" else _STRATEGIES[strategy]
     by_nilearn = bool(options["strategy"]) and not is_old and _nilearn_finds(run)
     if by_nilearn:
         selected, kept = _by_nilearn(run, options, strategy=strategy)
@@ -124,7 +124,8 @@ def _read(path: Path, *, n_scans: int) -> pd.DataFrame:
     return table
 
 
-def _default_options(frame: pd.DataFrame) -> dict[str, Any]:
+def default_options(frame: pd.DataFrame) -> dict[str, Any]:
+    """Arguments of ``load_confounds`` for the strategy ``default``: the parts that the table has columns for."""
     columns = set(frame.columns)
     parts = {
         "motion": set(_MOTION) <= columns,
