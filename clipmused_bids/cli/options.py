@@ -163,7 +163,7 @@ RESPONSES: tuple[Decorator, ...] = (
 MODEL: tuple[Decorator, ...] = (
     click.option(
         "--method",
-        type=click.Choice(["clip-mused", "ridge", "ridge-pooled", "prevalence"]),
+        type=click.Choice(["clip-mused", "ridge", "ridge-pooled", "logistic", "srm", "prevalence"]),
         default="clip-mused",
         show_default=True,
         help="The decoder.",

@@ -233,12 +233,27 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class LinearOptions:
-    """Ridge baselines: the grid of penalties, relative to the mean eigenvalue of the Gram matrix."""
+    """What linear rivals choose from, by leaving training groups out.
+
+    Parameters
+    ----------
+    alphas : tuple of float
+        Penalties of ridge regressions, relative to the mean eigenvalue of the Gram matrix.
+    logistic_c : tuple of float
+        C of logistic regressions as scikit-learn defines it (its default is 1): the smaller, the stronger the
+        penalty. Of ``logistic``, and of the classifier of ``srm``.
+    srm_features : tuple of int
+        Numbers of shared features of ``srm``.
+    """
 
     alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+    logistic_c: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    srm_features: tuple[int, ...] = (10, 20, 30, 50, 100)
 
     def __post_init__(self) -> None:
-        _require(len(self.alphas) > 0 and min(self.alphas) > 0, "linear.alphas must be positive numbers")
+        for name in ("alphas", "logistic_c", "srm_features"):
+            values = getattr(self, name)
+            _require(len(values) > 0 and min(values) > 0, f"linear.{name} must be positive numbers")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from clipmused_bids.methods.matching import shared_rows
 from clipmused_bids.methods.ridge_solver import fit_ridge, trial_rows
 from clipmused_bids.records import FloatArray, IntArray, TrialData
 
@@ -16,62 +17,6 @@ logger = logging.getLogger(__name__)
 
 How = Literal["auto", "srm", "ridge", "random"]
 SRM_ITERATIONS = 20
-
-
-@dataclass(frozen=True)
-class SharedRows:
-    """Responses to what all participants saw, in the same order for all.
-
-    Parameters
-    ----------
-    responses : tuple of ndarray, each of shape (n_shared, n_voxels_n)
-    matched_by : {"stimulus", "occurrence"}
-        Means over the trials of a stimulus, or the k-th trial of a stimulus with everybody's k-th.
-    """
-
-    responses: tuple[FloatArray, ...]
-    matched_by: Literal["stimulus", "occurrence"]
-
-
-def shared_rows(data: TrialData, *, minimum: int) -> SharedRows | None:
-    """Match trials across participants, by stimulus or else by the occurrence of a stimulus.
-
-    Repeats are averaged where at least ``minimum`` stimuli are shared by all. With fewer (a block design has one
-    for each condition) the k-th trials of a stimulus are matched in the order of each participant's trials, as
-    long as everyone has a k-th.
-
-    Returns
-    -------
-    SharedRows or None
-        None where fewer than two rows match.
-    """
-    stimuli = [_occurrences(data, p) for p in range(len(data.participants))]
-    common = sorted(set.intersection(*(set(found) for found in stimuli)))
-    if len(common) >= max(2, minimum):
-        rows = [[found[name] for name in common] for found in stimuli]
-        return SharedRows(_means(data, rows), "stimulus")
-    pairs = [(name, k) for name in common for k in range(min(len(found[name]) for found in stimuli))]
-    if len(pairs) < 2:
-        return None
-    rows = [[found[name][k : k + 1] for name, k in pairs] for found in stimuli]
-    return SharedRows(_means(data, rows), "occurrence")
-
-
-def _occurrences(data: TrialData, p: int) -> dict[str, IntArray]:
-    """Rows of one participant's table for each stimulus, in order."""
-    mine = np.flatnonzero(data.participant == p)
-    names = np.array([data.stimulus_id[i] for i in mine], dtype=object)
-    return {str(name): data.row[mine[names == name]] for name in set(names) if name}
-
-
-def _means(data: TrialData, rows: Sequence[Sequence[IntArray]]) -> tuple[FloatArray, ...]:
-    """Mean response over each set of rows, for each participant."""
-    means = []
-    for table, sets in zip(data.responses, rows, strict=True):
-        values = table.read(np.concatenate(sets)).astype(np.float64)
-        sizes = np.array([len(one) for one in sets])
-        means.append(np.add.reduceat(values, np.cumsum(sizes) - sizes) / sizes[:, None])
-    return tuple(means)
 
 
 def shared_response_model(

@@ -16,8 +16,10 @@ from clipmused_bids.methods.network_kinds import NetworkKind
 
 if TYPE_CHECKING:
     from clipmused_bids.methods.base import Method
+    from clipmused_bids.methods.logistic import Logistic
     from clipmused_bids.methods.prevalence import Prevalence
     from clipmused_bids.methods.ridge import Ridge
+    from clipmused_bids.methods.srm import SharedResponse
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,18 @@ def _ridge() -> type[Ridge]:
     return Ridge
 
 
+def _logistic() -> type[Logistic]:
+    from clipmused_bids.methods.logistic import Logistic
+
+    return Logistic
+
+
+def _srm() -> type[SharedResponse]:
+    from clipmused_bids.methods.srm import SharedResponse
+
+    return SharedResponse
+
+
 def _prevalence() -> type[Prevalence]:
     from clipmused_bids.methods.prevalence import Prevalence
 
@@ -157,6 +171,33 @@ METHODS: dict[str, MethodInfo] = {
             scope="pooled", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
         ),
         restore=lambda tensors, config: _ridge().restore(tensors, config),
+    ),
+    "logistic": MethodInfo(
+        per_participant=True,
+        deep=False,
+        guided=False,
+        linear=True,
+        least_participants=1,
+        description="logistic regression for each participant, penalty by leaving groups out",
+        create=lambda hyperparameters, _seed, _device: _logistic()(
+            cs=hyperparameters.linear.logistic_c, fit_on=hyperparameters.fit_on
+        ),
+        restore=lambda tensors, config: _logistic().restore(tensors, config),
+    ),
+    "srm": MethodInfo(
+        per_participant=False,
+        deep=False,
+        guided=False,
+        linear=True,
+        least_participants=2,
+        description="shared response model (Chen et al. 2015) with one logistic regression for all",
+        create=lambda hyperparameters, seed, _device: _srm()(
+            n_features=hyperparameters.linear.srm_features,
+            cs=hyperparameters.linear.logistic_c,
+            fit_on=hyperparameters.fit_on,
+            seed=seed,
+        ),
+        restore=lambda tensors, config: _srm().restore(tensors, config),
     ),
     "prevalence": MethodInfo(
         per_participant=True,

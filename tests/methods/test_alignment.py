@@ -10,9 +10,9 @@ from clipmused_bids.methods.alignment import (
     align,
     semantic_targets,
     shared_response_model,
-    shared_rows,
     voxels_of,
 )
+from clipmused_bids.methods.matching import shared_rows
 from clipmused_bids.records import ResponseTable, TrialData
 
 ALPHAS = (0.1, 1.0)

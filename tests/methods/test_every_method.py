@@ -79,6 +79,10 @@ def test_nan_responses_are_refused(
 
 def test_one_participant_is_enough(name: str, data: TrialData) -> None:
     one = data.of_participant("02")
+    if METHODS[name].least_participants > 1:
+        with pytest.raises(DataError, match=f"{name}: .* at least 2 participants; sub-02 is the only one"):
+            fitted(name, one)
+        return
     prediction = fitted(name, one).predict_proba(parts(one)[2])
     assert prediction.shape == (20, 4)
     assert np.isfinite(prediction).all()
