@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from clipmused_bids.config import Hyperparameters, ModelOptions, as_tables, build_hyperparameters
+from clipmused_bids.config import Hyperparameters, LabelLoss, ModelOptions, as_tables, build_hyperparameters
 from clipmused_bids.decoder.cost import count_parameters
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.methods.architecture import (
@@ -28,11 +28,13 @@ from clipmused_bids.methods.base import (
     require_trials,
 )
 from clipmused_bids.methods.network_kinds import NetworkKind
-from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
+from clipmused_bids.methods.readouts import start_bias, start_readout
+from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.loop import Trainer
-from clipmused_bids.training.monitor import decode_logits
+from clipmused_bids.training.monitor import decode_logits, log_odds
 from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class NetworkMethod:
         self._architecture: Architecture | None = None
         self._members: list[Network] = []
         self._alignment = ""
+        self._label_loss: LabelLoss = "binary"
 
     @property
     def _model_options(self) -> ModelOptions:
@@ -91,6 +94,7 @@ class NetworkMethod:
         train, validation = self._readable(train), self._readable(validation)
         self._architecture = choose_architecture(train, self._model_options, network=self.kind)
         self._signature = Signature.of(train, any_participant=self._knows_nobody(train))
+        self._label_loss = label_loss_kind(self.hyperparameters.training, train)
         self._say_what_is_known(train)
         self._members = []
         histories = []
@@ -159,8 +163,8 @@ class NetworkMethod:
             seed=seed,
         )
         logger.info("patches: linear maps start from: %s.", self._alignment)
-        start_bias(model, train)
-        scores = start_readout(model, train, alphas=alphas)
+        start_bias(model, train, loss=self._label_loss)
+        scores = start_readout(model, train, options=model_options, alphas=alphas, loss=self._label_loss)
         trainer = Trainer(
             model,
             train,
@@ -184,7 +188,7 @@ class NetworkMethod:
         return model, replace(history, stopped=note)
 
     def predict_proba(self, data: TrialData) -> FloatArray:
-        """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
+        """Return the sigmoid (softmax) of the logits, mean over members, (n_trials, C)."""
         assert self._signature is not None, "fit or restore first"
         self._signature.check(data)
         index = {p: n for n, p in enumerate(self._signature.masks)}
@@ -193,7 +197,8 @@ class NetworkMethod:
         reader = TrialReader(data, device=self.device, token=token)
         total = np.zeros(data.labels.shape)
         for model in self._members:
-            total += expit(decode_logits(model.to(self.device).eval(), reader))
+            logits = decode_logits(model.to(self.device).eval(), reader)
+            total += expit(log_odds(logits, kind=self._label_loss))
         return np.asarray(total / len(self._members))
 
     def state(self) -> Tensors:
@@ -213,6 +218,7 @@ class NetworkMethod:
             "architecture": self._architecture.to_config(),
             "hyperparameters": as_tables(self.hyperparameters),
             "alignment": self._alignment,
+            "label_loss": self._label_loss,
             "seed": self.seed,
         }
 
@@ -244,6 +250,7 @@ class NetworkMethod:
         method._signature = Signature.from_config(config["signature"])
         method._architecture = Architecture.from_config(tensors, config["architecture"])
         method._alignment = str(config["alignment"])
+        method._label_loss = config["label_loss"]
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."
             with seeded(0, device=method.device):

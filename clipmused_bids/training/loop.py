@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from clipmused_bids.training.batches import (
     mix,
 )
 from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.monitor import (
     ValidationScore,
     gradient_norms,
@@ -93,6 +94,7 @@ def batch_terms(
         low=guidance.get("low"),
         high=guidance.get("high"),
         perp_scale=options.perp_scale,
+        label_kind="softmax" if options.label_loss == "softmax" else "binary",
     )
     return {name: value for name, value in terms.items() if term_weights(options)[name] > 0}
 
@@ -156,7 +158,8 @@ class Trainer:
         scores: FloatArray | None = None,
         guided: bool = True,
     ) -> None:
-        self.options = options
+        self.label_kind = label_loss_kind(options, train)
+        self.options = replace(options, label_loss=self.label_kind)
         self.seed = seed
         self.device = device
         self.weights = term_weights(options)
@@ -199,21 +202,28 @@ class Trainer:
         """
         limit = self.options.max_epochs if n_epochs is None else n_epochs
         stopped = f"after {limit} epochs"
+        by = self.options.choose_by
         with seeded(self.seed, device=self.device):
-            score = validate(self.model, self.validation)
+            score = validate(self.model, self.validation, kind=self.label_kind)
             rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched={}, score=score)]
-            best, best_rank, best_epoch = tensors_of(self.plain), score.rank(), 0
+            best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), 0
+            start, first, chosen = best, score, score
             for epoch in range(1, limit + 1):
                 row, score = self._epoch(epoch)
                 rows.append(row)
                 if report is not None:
                     report(dict(row))
                 # Where nothing can be chosen by, the last epoch counts.
-                if n_epochs is not None or np.isnan(score.loss) or score.rank() > best_rank:
-                    best, best_rank, best_epoch = tensors_of(self.plain), score.rank(), epoch
+                if n_epochs is not None or np.isnan(score.loss) or score.rank(by=by) > best_rank:
+                    best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), epoch
+                    chosen = score
                 elif epoch - best_epoch >= self.options.patience:
-                    stopped = f"no better validation mAP for {self.options.patience} epochs"
+                    what = "mAP" if by == "map" else "loss"
+                    stopped = f"no better validation {what} for {self.options.patience} epochs"
                     break
+        if n_epochs is None and by == "loss-1se" and best_epoch and not chosen.beats(first):
+            best, best_epoch = start, 0
+            stopped += "; no epoch was better than the start by a standard error"
         load_tensors(self.plain, best)
         self.plain.eval()
         nan = float("nan")
@@ -234,7 +244,7 @@ class Trainer:
             terms = self._step(self.reader.batch(index), epoch=epoch, watched=watched if step == 0 else None)
             for name in TERMS:
                 sums[name] += float(terms.get(name, torch.tensor(float("nan")))) / len(order)
-        score = validate(self.model, self.validation)
+        score = validate(self.model, self.validation, kind=self.label_kind)
         return self._row(epoch, losses=sums, watched=watched, score=score), score
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, Tensor]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
+from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import FloatArray
@@ -20,13 +23,26 @@ DECODE_BATCH = 256
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """mAP and label loss of the validation trials; NaN where nothing can be scored."""
+    """mAP and label loss of the validation trials; NaN where nothing can be scored.
+
+    ``of_trial`` holds each trial's part of the loss, (n_trials,); trials without a known label are left out.
+    """
 
     mean_average_precision: float
     loss: float
+    of_trial: FloatArray = field(default_factory=lambda: np.empty(0), compare=False)
 
-    def rank(self) -> tuple[float, float]:
-        """Key to choose weights by: the higher mAP, then the lower loss."""
+    def beats(self, other: ValidationScore) -> bool:
+        """Whether the loss is lower than another's by a standard error of the mean paired difference."""
+        difference = other.of_trial - self.of_trial
+        if len(difference) < 2:
+            return False
+        return bool(difference.mean() > difference.std(ddof=1) / np.sqrt(len(difference)))
+
+    def rank(self, *, by: Literal["map", "loss", "loss-1se"] = "map") -> tuple[float, float]:
+        """Key to choose weights by: the higher mAP, then the lower loss; or the lower loss alone."""
+        if by != "map":
+            return (-self.loss, 0.0)
         scored = not np.isnan(self.mean_average_precision)
         return (self.mean_average_precision if scored else 0.0, -self.loss)
 
@@ -63,7 +79,16 @@ def decode_logits(model: nn.Module, reader: TrialReader, *, batch_size: int = DE
     return logits
 
 
-def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
+def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
+    """Log-odds of each label (n, C) by a network's logits; for ``softmax``, ``log p / (1 - p)`` of its probabilities."""
+    if kind == "binary":
+        return logits
+    probability = softmax(logits, axis=1)
+    others = np.maximum(probability.sum(axis=1, keepdims=True) - probability, np.finfo(float).tiny)
+    return np.asarray(np.log(np.maximum(probability, np.finfo(float).tiny)) - np.log(others))
+
+
+def validate(model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary") -> ValidationScore:
     """Score the validation trials.
 
     The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
@@ -74,8 +99,20 @@ def validate(model: nn.Module, reader: TrialReader) -> ValidationScore:
     logits = decode_logits(model, reader)
     if not np.isfinite(logits).all():
         return ValidationScore(float("nan"), float("inf"))
-    loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels))
-    return ValidationScore(macro_average_precision(labels, logits), float(loss))
+    loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels), kind=kind)
+    score = macro_average_precision(labels, log_odds(logits, kind=kind))
+    return ValidationScore(score, float(loss), _loss_of_each(logits, labels, kind=kind))
+
+
+def _loss_of_each(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> FloatArray:
+    known = ~np.isnan(labels)
+    rows = np.flatnonzero(known.all(axis=1) if kind == "softmax" else known.any(axis=1))
+    return np.array(
+        [
+            float(label_loss(torch.as_tensor(logits[[i]]), torch.as_tensor(labels[[i]]), kind=kind))
+            for i in rows
+        ]
+    )
 
 
 def gradient_norms(
