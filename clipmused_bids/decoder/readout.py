@@ -63,7 +63,7 @@ class FixedReadout(nn.Module):
 
     @torch.no_grad()
     def start_from(self, maps: Sequence[FloatArray], offsets: Sequence[FloatArray], *, weight: float) -> None:
-        """Set the maps (V_n, C) and offsets (C,), and where the learned weight starts; where one serves all, the first."""
+        """Set the maps (V_n, C) and offsets (C,), or the first where one serves all, and the learned weight."""
         for n, (one, offset) in enumerate(zip(maps, offsets, strict=True)):
             if n < len(self.own):
                 self.own[n].copy_(torch.as_tensor(one))

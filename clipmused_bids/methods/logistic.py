@@ -28,7 +28,7 @@ from clipmused_bids.methods.logistic_solver import (
     held_out_losses,
 )
 from clipmused_bids.methods.ridge_solver import folds_of, trial_rows
-from clipmused_bids.methods.row_space import RowSpace
+from clipmused_bids.methods.row_space import MOST_FEATURES, RowSpace
 from clipmused_bids.records import FloatArray, History, IntArray, TrialData
 from clipmused_bids.training.monitor import macro_average_precision
 
@@ -143,7 +143,7 @@ def _fit_one(data: TrialData, *, cs: tuple[float, ...], frequency: FloatArray) -
         bounded = np.clip(frequency, 1e-12, 1 - 1e-12)
         start = np.log(bounded) if data.single_label else np.log(bounded / (1 - bounded))
         return Classifier(nothing, start, data.single_label), sorted(cs)[len(cs) // 2]
-    space = RowSpace(trial_rows(data))
+    space = RowSpace(trial_rows(data), most_features=MOST_FEATURES)
     if space.kept_variance < 1:
         logger.info(
             "%s: logistic regression reads the %d leading principal components of the voxels, %.0f %% of the variance.",

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logit, softmax
@@ -148,9 +148,10 @@ def held_out_losses(
     cs: tuple[float, ...],
     single_label: bool,
     fallback: FloatArray,
-    until: Literal["rise", "end"] = "rise",
 ) -> Mapping[float, float]:
-    """Mean log loss of held-out trials at each candidate, from the strongest penalty on.
+    """Mean log loss of held-out trials at each candidate, from the strongest penalty on until it rises.
+
+    A weaker penalty than one that is too weak is not tried: such fits take longest.
 
     Parameters
     ----------
@@ -159,8 +160,6 @@ def held_out_losses(
     cs : tuple of float
     single_label, fallback
         As in ``LogisticPath``.
-    until : {"rise", "end"}
-        ``rise``: a weaker penalty than one that is too weak is not tried; such fits take longest.
 
     Returns
     -------
@@ -178,7 +177,7 @@ def held_out_losses(
         if n == 0:
             return {}
         losses[c] = total / n
-        if until == "rise" and losses[c] > min(losses.values()):
+        if losses[c] > min(losses.values()):
             break
     return losses
 

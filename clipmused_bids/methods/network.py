@@ -32,6 +32,7 @@ from clipmused_bids.methods.readouts import start_bias, start_readout
 from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.health import token_states, warn_of
 from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.loop import Trainer
 from clipmused_bids.training.monitor import decode_logits, log_odds
@@ -76,6 +77,7 @@ class NetworkMethod:
         self._members: list[Network] = []
         self._alignment = ""
         self._label_loss: LabelLoss = "binary"
+        self._tokens: list[dict[str, Any]] = []
 
     @property
     def _model_options(self) -> ModelOptions:
@@ -96,12 +98,13 @@ class NetworkMethod:
         self._signature = Signature.of(train, any_participant=self._knows_nobody(train))
         self._label_loss = label_loss_kind(self.hyperparameters.training, train)
         self._say_what_is_known(train)
-        self._members = []
+        self._members, self._tokens = [], []
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
             model, history = self._train(
                 train, validation, seed=self.seed + m, report=_with_member(report, member=m + 1)
             )
+            self._look_at_tokens(history, member=m)
             if self.hyperparameters.fit_on == "train+validation":
                 model, history = self._train_again(train, validation, history, seed=self.seed + m)
             histories.append(history)
@@ -177,6 +180,12 @@ class NetworkMethod:
         )
         return model, trainer.run(report, n_epochs=n_epochs)
 
+    def _look_at_tokens(self, history: History, *, member: int) -> None:
+        """Keep, and warn of, the state of a member's tokens at the epoch that the validation trials chose."""
+        states = token_states(history, width=self._model_options.width)
+        warn_of(states)
+        self._tokens += [{"member": member + 1, "token": one.name, **one.as_table()} for one in states]
+
     def _train_again(
         self, train: TrialData, validation: TrialData, history: History, *, seed: int
     ) -> tuple[Network, History]:
@@ -219,6 +228,7 @@ class NetworkMethod:
             "hyperparameters": as_tables(self.hyperparameters),
             "alignment": self._alignment,
             "label_loss": self._label_loss,
+            "tokens": [dict(one) for one in self._tokens],
             "seed": self.seed,
         }
 
@@ -233,6 +243,7 @@ class NetworkMethod:
             "patches": self._members[0].patches.n_patches,
             "alignment": self._alignment,
             "subject_information": self._subject_information(),
+            "tokens": [dict(one) for one in self._tokens],
         }
 
     @classmethod
@@ -251,6 +262,7 @@ class NetworkMethod:
         method._architecture = Architecture.from_config(tensors, config["architecture"])
         method._alignment = str(config["alignment"])
         method._label_loss = config["label_loss"]
+        method._tokens = [dict(one) for one in config["tokens"]]
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."
             with seeded(0, device=method.device):

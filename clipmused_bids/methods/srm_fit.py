@@ -132,33 +132,41 @@ def choose(
     For each fold the maps, the means and the classifier are fitted without it, and its trials are scored by the log
     loss. Candidates that a fold's shared trials cannot determine are left out.
     """
-    fold = folds_of(train.group)
-    parts = [(train.subset(np.flatnonzero(fold != f)), np.flatnonzero(fold == f)) for f in np.unique(fold)]
-    minimum = min(n_features) + 1
-    matched = [(rest, out, match_trials(rest, minimum=minimum)) for rest, out in parts if rest.n_trials]
-    usable = [(rest, out, found) for rest, out, found in matched if found is not None]
-    limit = min([most_features(train, matching), *(most_features(rest, found) for rest, _, found in usable)])
+    folds = _matched_folds(train, minimum=min(n_features) + 1)
+    limit = min(
+        most_features(rest, found) for rest, _, found in [(train, np.empty(0, dtype=int), matching), *folds]
+    )
     candidates = sorted({k for k in n_features if k <= limit} or {limit})
     if len(candidates) < len(set(n_features)):
         logger.info("srm: the shared trials determine at most %d features.", limit)
-    totals: dict[tuple[int, float], list[float]] = {}
-    for rest, out, found in usable if len(candidates) * len(cs) > 1 else []:
-        for k, maps in fit_maps(rest, found, n_features=candidates, seed=seed).items():
-            one = _fold(train, rest, out, maps)
-            losses = held_out_losses(
-                partial(iter, [one]),
-                cs=cs,
-                single_label=train.single_label,
-                fallback=frequency,
-                until="end",
-            )
-            for c, loss in losses.items():
-                totals.setdefault((k, c), []).append(loss * len(out))
-    if not totals:
+    if len(candidates) * len(cs) == 1:
+        return Choice(candidates[0], cs[0], {})
+    maps = [fit_maps(rest, found, n_features=candidates, seed=seed) for rest, _, found in folds]
+    losses: dict[tuple[int, float], float] = {}
+    for k in candidates:
+        parts = [_fold(train, rest, out, own[k]) for (rest, out, _), own in zip(folds, maps, strict=True)]
+        of_k = held_out_losses(
+            partial(iter, parts), cs=cs, single_label=train.single_label, fallback=frequency
+        )
+        losses |= {(k, c): loss for c, loss in of_k.items()}
+        if not of_k or min(of_k.values()) > min(losses.values()):
+            break
+    if not losses:
         return Choice(candidates[0], choose_c({}, cs=cs), {})
-    means = {pair: sum(losses) / train.n_trials for pair, losses in totals.items()}
-    k, c = min(means, key=lambda pair: means[pair])
-    return Choice(k, c, means)
+    best, c = min(losses, key=lambda pair: losses[pair])
+    return Choice(best, c, losses)
+
+
+def _matched_folds(train: TrialData, *, minimum: int) -> list[tuple[TrialData, IntArray, Matching]]:
+    """For each fold the trials without it, its own, and what everybody shares of the former."""
+    fold = folds_of(train.group)
+    found: list[tuple[TrialData, IntArray, Matching]] = []
+    for number in np.unique(fold):
+        rest = train.subset(np.flatnonzero(fold != number))
+        matching = match_trials(rest, minimum=minimum)
+        if matching is not None:
+            found.append((rest, np.flatnonzero(fold == number), matching))
+    return found
 
 
 def _fold(train: TrialData, rest: TrialData, out: IntArray, maps: Sequence[SharedMap]) -> Fold:

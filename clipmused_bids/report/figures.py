@@ -11,6 +11,7 @@ import numpy as np
 from clipmused_bids.records import FloatArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
@@ -23,7 +24,7 @@ MOST_LABELS = 40
 
 
 def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) -> bytes:
-    """Draw each weighted loss term and the validation score against the epoch.
+    """Draw loss terms and the validation score against the epoch, and below how the tokens do where there are any.
 
     Parameters
     ----------
@@ -38,25 +39,45 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     bytes
         SVG.
     """
-    from matplotlib.ticker import MaxNLocator
-
     losses = {name: values for name, values in columns.items() if name.startswith(("loss", "val_loss"))}
     scores = {"validation mAP": columns["val_map"]} if "val_map" in columns else {}
-    figure = _figure(width=8.0, height=3.2)
-    for place, (title, curves) in enumerate((("loss", losses), ("validation score", scores)), start=1):
-        axes = figure.add_subplot(1, 2, place)
-        for colour, (name, values) in zip((OUR_COLOUR, *OTHER_COLOURS) * 3, curves.items(), strict=False):
-            style = "--" if name.startswith("val") else "-"
-            axes.plot(
-                np.arange(len(values)), values, color=colour, linestyle=style, label=name.replace("_", " ")
-            )
-        axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
-        axes.set(xlabel="epoch", title=title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if title == "loss" and curves:
-            axes.set_yscale("log")
-        axes.legend(fontsize=7, frameon=False)
+    rows: list[dict[str, Mapping[str, Sequence[float]]]] = [{"loss": losses, "validation score": scores}]
+    if any(name.startswith("rank_") for name in columns):
+        rows.append(_token_curves(columns))
+    figure = _figure(width=8.0, height=3.2 * len(rows))
+    for r, panels in enumerate(rows):
+        for place, (title, curves) in enumerate(panels.items(), start=1 + r * len(panels)):
+            axes = figure.add_subplot(len(rows), len(panels), place)
+            _draw_curves(axes, curves, best_epoch=best_epoch)
+            axes.set(xlabel="epoch", title=title)
+            if title == "loss" and curves:
+                axes.set_yscale("log")
     return _svg(figure)
+
+
+def _token_curves(columns: Mapping[str, Sequence[float]]) -> dict[str, Mapping[str, Sequence[float]]]:
+    """Three panels: directions of each token, cosine between trials, agreement with both levels of CLIP."""
+
+    def curves(prefix: str, words: str) -> dict[str, Sequence[float]]:
+        found = {name: values for name, values in columns.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix).replace("_", words): values for name, values in found.items()}
+
+    return {
+        "effective rank of tokens": curves("rank_", " "),
+        "mean cosine of trials": curves("cosine_", " "),
+        "agreement with CLIP": curves("agreement_", " with CLIP "),
+    }
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[float]], *, best_epoch: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for colour, (name, values) in zip((OUR_COLOUR, *OTHER_COLOURS) * 3, curves.items(), strict=False):
+        style = "--" if name.startswith("val") else "-"
+        axes.plot(np.arange(len(values)), values, color=colour, linestyle=style, label=name.replace("_", " "))
+    axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=7, frameon=False)
 
 
 def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *, title: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import TERMS, Guidance, Term, loss_terms, total_loss
@@ -27,20 +27,22 @@ from clipmused_bids.training.batches import (
     mix,
 )
 from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.health import TokenProbe
 from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.monitor import (
     ValidationScore,
+    decode_logits,
     gradient_norms,
     similarity_fit,
     token_norms,
     validate,
 )
+from clipmused_bids.training.optimizer import learning_rate, make_optimizer, trained_parameters
 from clipmused_bids.training.state import load_tensors, seeded, tensors_of
 
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
-NO_DECAY = ("tokens.subject", "tokens.shared", "tokens.position")
 
 
 @dataclass(frozen=True)
@@ -99,34 +101,6 @@ def batch_terms(
     return {name: value for name, value in terms.items() if term_weights(options)[name] > 0}
 
 
-def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters that training changes (not those of a fixed readout)."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Adam, or with weight decay AdamW; biases, norms, tokens and positions do not decay."""
-    if options.weight_decay == 0:
-        return torch.optim.Adam(trained_parameters(model), lr=options.learning_rate)
-    decay: list[Tensor] = []
-    keep: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        (keep if parameter.ndim < 2 or name in NO_DECAY else decay).append(parameter)
-    groups = [
-        {"params": decay, "weight_decay": options.weight_decay},
-        {"params": keep, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate)
-
-
-def learning_rate(options: TrainingOptions, *, epoch: int) -> float:
-    """Learning rate of an epoch (from 0): multiplied by ``decay_factor`` every ``decay_every`` epochs."""
-    steps = epoch // options.decay_every if options.decay_every else 0
-    return options.learning_rate * options.decay_factor**steps
-
-
 class Trainer:
     """Trains one decoder in place.
 
@@ -172,6 +146,8 @@ class Trainer:
         if guided:
             self.levels = guidance_levels(train, options=options, device=device)
         self.generator = np.random.default_rng(seed)
+        self.probe = TokenProbe(train, validation, seed=seed)
+        self._probe_reader: TrialReader | None = None
 
     def run(
         self, report: Callable[[dict[str, Any]], None] | None = None, *, n_epochs: int | None = None
@@ -192,8 +168,8 @@ class Trainer:
             ``learning_rate``; ``loss`` and each unweighted term
             (``loss_labels``, ``loss_perp``, ``loss_low``, ``loss_high``), mean over the epoch's batches; of the
             first batch, the norm of each weighted term's gradient (``gradient_...``), the tokens' norms, the loss
-            of the best constant similarity and the correlation of similarities; ``val_loss``, ``val_map``. NaN
-            where a term is off.
+            of the best constant similarity and the correlation of similarities; of the probe's trials, what
+            ``TokenProbe.measure`` says; ``val_loss``, ``val_map``. NaN where a term is off.
 
         Raises
         ------
@@ -201,11 +177,14 @@ class Trainer:
             If a loss is not finite; names the epoch.
         """
         limit = self.options.max_epochs if n_epochs is None else n_epochs
+        # Where the number of epochs is given, nobody looks at the history: no trial is decoded for it alone.
+        if n_epochs is None and not self.probe.of_validation:
+            self._probe_reader = TrialReader(self.probe.trials, device=self.device)
         stopped = f"after {limit} epochs"
         by = self.options.choose_by
         with seeded(self.seed, device=self.device):
-            score = validate(self.model, self.validation, kind=self.label_kind)
-            rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched={}, score=score)]
+            score, health = self._look()
+            rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched=health, score=score)]
             best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), 0
             start, first, chosen = best, score, score
             for epoch in range(1, limit + 1):
@@ -244,8 +223,17 @@ class Trainer:
             terms = self._step(self.reader.batch(index), epoch=epoch, watched=watched if step == 0 else None)
             for name in TERMS:
                 sums[name] += float(terms.get(name, torch.tensor(float("nan")))) / len(order)
-        score = validate(self.model, self.validation, kind=self.label_kind)
-        return self._row(epoch, losses=sums, watched=watched, score=score), score
+        score, health = self._look()
+        return self._row(epoch, losses=sums, watched=watched | health, score=score), score
+
+    def _look(self) -> tuple[ValidationScore, Row]:
+        """Score the validation trials, and measure the tokens of the probe on the way."""
+        probe = self.probe
+        watch = probe.see if probe.of_validation else None
+        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch)
+        if self._probe_reader is not None:
+            decode_logits(self.model, self._probe_reader, watch=lambda k, out: probe.see(probe.index[k], out))
+        return score, probe.measure()
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, Tensor]:
         mixing = None

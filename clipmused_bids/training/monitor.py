@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
-from clipmused_bids.records import FloatArray
+from clipmused_bids.records import FloatArray, IntArray
 from clipmused_bids.training.batches import TrialReader
 
 DECODE_BATCH = 256
+
+Watch = Callable[[IntArray, DecoderOutput], None]
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,27 @@ def macro_average_precision(labels: FloatArray, scores: FloatArray) -> float:
 
 
 @torch.no_grad()
-def decode_logits(model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH) -> FloatArray:
-    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64."""
+def decode_logits(
+    model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH, watch: Watch | None = None
+) -> FloatArray:
+    """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64.
+
+    ``watch`` is called with the places and the output of each batch.
+    """
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
     for index, batch in reader.in_order(batch_size=batch_size):
-        logits[index] = model(batch.responses, batch.participants).logits.double().cpu().numpy()
+        output = model(batch.responses, batch.participants)
+        logits[index] = output.logits.double().cpu().numpy()
+        if watch is not None:
+            watch(index, output)
     model.train(was_training)
     return logits
 
 
 def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
-    """Log-odds of each label (n, C) by a network's logits; for ``softmax``, ``log p / (1 - p)`` of its probabilities."""
+    """Log-odds of each label (n, C) by a network's logits; for ``softmax``, those of its probabilities."""
     if kind == "binary":
         return logits
     probability = softmax(logits, axis=1)
@@ -88,7 +98,9 @@ def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
     return np.asarray(np.log(np.maximum(probability, np.finfo(float).tiny)) - np.log(others))
 
 
-def validate(model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary") -> ValidationScore:
+def validate(
+    model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary", watch: Watch | None = None
+) -> ValidationScore:
     """Score the validation trials.
 
     The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
@@ -96,7 +108,7 @@ def validate(model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary
     labels = reader.data.labels
     if reader.data.n_trials == 0 or np.isnan(labels).all():
         return ValidationScore(float("nan"), float("nan"))
-    logits = decode_logits(model, reader)
+    logits = decode_logits(model, reader, watch=watch)
     if not np.isfinite(logits).all():
         return ValidationScore(float("nan"), float("inf"))
     loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels), kind=kind)
@@ -107,12 +119,8 @@ def validate(model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary
 def _loss_of_each(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> FloatArray:
     known = ~np.isnan(labels)
     rows = np.flatnonzero(known.all(axis=1) if kind == "softmax" else known.any(axis=1))
-    return np.array(
-        [
-            float(label_loss(torch.as_tensor(logits[[i]]), torch.as_tensor(labels[[i]]), kind=kind))
-            for i in rows
-        ]
-    )
+    pairs = zip(torch.as_tensor(logits[rows]), torch.as_tensor(labels[rows]), strict=True)
+    return np.array([float(label_loss(one[None], truth[None], kind=kind)) for one, truth in pairs])
 
 
 def gradient_norms(

@@ -88,7 +88,7 @@ def test_a_label_unknown_for_a_participant_gets_the_others_frequency(
     labels = data.labels.copy()
     labels[data.participant == 1, 2] = np.nan
     frequency = np.nanmean(labels[:, 2])
-    for name in ("ridge", "prevalence"):
+    for name in ("ridge", "logistic", "prevalence"):
         method = create(name, hyperparameters=HYPERPARAMETERS, seed=0, device="cpu")
         method.fit(replace(data, labels=labels), nothing(data))
         np.testing.assert_allclose(method.predict_proba(data)[data.participant == 1, 2], frequency, rtol=1e-6)

@@ -34,6 +34,15 @@ def test_curves_name_each_term() -> None:
     assert "learning rate" not in drawn
 
 
+def test_tokens_are_drawn_where_there_are_any() -> None:
+    columns = {"loss": (1.0, 0.5), "val_map": (0.2, 0.4)}
+    tokens = {"rank_low": (3.0, 2.0), "cosine_low": (0.1, 0.2), "agreement_low_high": (0.0, 0.3)}
+    without, drawn = (texts(training_curves(one, best_epoch=1)) for one in (columns, columns | tokens))
+    titles = {"effective rank of tokens", "mean cosine of trials", "agreement with CLIP"}
+    assert titles | {"low", "low with CLIP high"} <= set(drawn)
+    assert not titles & set(without)
+
+
 def test_equal_data_give_equal_bytes() -> None:
     columns = {"loss": (1.0, 0.5), "val_map": (0.2, 0.4)}
     assert training_curves(columns, best_epoch=1) == training_curves(columns, best_epoch=1)
