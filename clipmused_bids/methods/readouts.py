@@ -63,9 +63,11 @@ def start_readout(
         ", ".join(f"{weight:.2f} ({name})" for name, weight in zip(members, weights, strict=True)),
     )
     frequency = bounded_frequency(train)
-    model.readout.start_from(*_summed(list(members.values()), weights, frequency=frequency), weight=1.0)
+    total = max(float(weights.sum()), 1e-6)
+    share = weights / total
+    model.readout.start_from(*_summed(list(members.values()), share, frequency=frequency), weight=total)
     model.shrink_head(SMALL)
-    return np.asarray(np.tensordot(weights, np.stack(scores), axes=1))
+    return np.asarray(np.tensordot(share, np.stack(scores), axes=1))
 
 
 def _members(

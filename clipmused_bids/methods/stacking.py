@@ -69,11 +69,11 @@ def fit_members(
     if len(train.participants) > 1:
         kinds["pooled"] = fit_pooled
     fold = folds_of(train.group)
-    operations = refit_operations(train)
-    if operations > MOST_OPERATIONS or len(np.unique(fold)) < 2:
+    needed = refit_operations(train)
+    if needed > MOST_OPERATIONS or len(np.unique(fold)) < 2:
         logger.info(
             "readout: no decoder is refitted for each fold (%.1g operations), so voxels are not weighted.",
-            operations,
+            needed,
         )
         return {name: closed_form(train, fit(train, alphas=alphas)) for name, fit in kinds.items()}
     members = {}
@@ -94,7 +94,12 @@ def refit_operations(train: TrialData) -> float:
     else:
         sizes = sizes * 3
     n_folds = len(np.unique(folds_of(train.group)))
-    return float((n_folds + 1) * sum(n * v * min(n, v) + 9 * min(n, v) ** 3 for n, v in sizes))
+    return operations(sizes, n_fits=n_folds + 1)
+
+
+def operations(sizes: Sequence[tuple[int, int]], *, n_fits: int) -> float:
+    """Operations of ridge regressions of (trials, voxels): a Gram matrix and its eigendecomposition each."""
+    return float(n_fits * sum(n * v * min(n, v) + 9 * min(n, v) ** 3 for n, v in sizes))
 
 
 def cross_fit(train: TrialData, fit: Candidates, *, fold: IntArray, loss: LabelLoss) -> Member:
