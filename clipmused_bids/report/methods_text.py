@@ -203,7 +203,7 @@ def _decoder(facts: MethodsFacts) -> str:
     return (
         f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED{tokens}, preset {config['preset']} "
         f"(seed {config['random_seed']}). Guidance by {by}: the high level {high}; the low level {low}. "
-        f"{_choice(config['hyperparameters'])}{_additions(config['hyperparameters'])}"
+        f"{_epoch_choice(config['hyperparameters'])}{_additions(config['hyperparameters'])}"
     )
 
 
@@ -218,7 +218,7 @@ def _network(config: Mapping[str, Any]) -> str:
     return (
         f"Labels ({len(config['label_names'])}) were decoded with {NETWORKS[config['method']][0]} "
         f"({config['method']}), preset {config['preset']} (seed {config['random_seed']}), without guidance by CLIP. "
-        f"Subject information: {known}. {_choice(own)}{_additions(own)}"
+        f"Subject information: {known}. {_epoch_choice(own)}{_additions(own)}"
     )
 
 
@@ -226,7 +226,7 @@ def _features_from_file(facts: MethodsFacts) -> bool:
     return bool(facts.config["clip"]) and facts.config["clip"]["model"].startswith("targets:")
 
 
-def _choice(options: Mapping[str, Any]) -> str:
+def _epoch_choice(options: Mapping[str, Any]) -> str:
     """What chose the epoch, and the loss of the labels where it is not the paper's."""
     training = options["training"]
     chosen = {
@@ -246,6 +246,7 @@ def _additions(options: Mapping[str, Any]) -> str:
         != "none",
         "regressions and starts of maps that read voxels weighted by the variance that labels explain": (
             model.get("voxel_weights", "none") != "none"
+            and (model["readout"] == "stack" or model["alignment"] != "random")
         ),
         "a softmax over labels for trials with exactly one": training.get("label_loss", "binary") != "binary",
         "voxel maps that start from an alignment or a ridge regression": model["alignment"] != "random",

@@ -95,7 +95,7 @@ def test_a_score_beats_another_by_a_standard_error_of_the_paired_difference() ->
     """Differences 1, 2, 3: mean 2, standard error 1 / sqrt(3) = 0.58. Differences -1, 1, 1: 0.33 and 0.67."""
     base = np.array([5.0, 6.0, 7.0])
     start = ValidationScore(0.5, 6.0, base)
-    assert ValidationScore(0.5, 4.0, base - [1.0, 2.0, 3.0]).beats(start)
-    assert not ValidationScore(0.5, 5.7, base - [-1.0, 1.0, 1.0]).beats(start)
-    assert not ValidationScore(0.5, 8.0, base + [1.0, 2.0, 3.0]).beats(start)
+    assert ValidationScore(0.5, 4.0, base - np.array([1.0, 2.0, 3.0])).beats(start)
+    assert not ValidationScore(0.5, 5.7, base - np.array([-1.0, 1.0, 1.0])).beats(start)
+    assert not ValidationScore(0.5, 8.0, base + np.array([1.0, 2.0, 3.0])).beats(start)
     assert not ValidationScore(0.5, 1.0, base[:1] - 3).beats(ValidationScore(0.5, 5.0, base[:1]))
