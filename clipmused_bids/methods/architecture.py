@@ -242,8 +242,7 @@ def _readout(
         return None
     if options.readout == "learned":
         return LearnedReadout(n_features=patches.n_features, n_labels=architecture.n_labels)
-    one_for_all = architecture.common_space and options.readout == "ridge"
-    n_voxels = architecture.n_voxels[:1] if one_for_all else architecture.n_voxels
+    n_voxels = architecture.n_voxels[:1] if architecture.common_space else architecture.n_voxels
     return FixedReadout(n_voxels=n_voxels, n_labels=architecture.n_labels)
 
 

@@ -49,7 +49,10 @@ class Member:
 def fit_members(
     train: TrialData, *, alphas: tuple[float, ...], voxel_weights: VoxelWeights, loss: LabelLoss
 ) -> dict[str, Member]:
-    """Fit the decoders that are stacked: ridge regressions, each participant's own and (of several) pooled ones.
+    """Fit the decoders that are stacked: ridge regressions.
+
+    In native space each participant's own and (of several participants) a pooled one; in a common space of several
+    participants pooled ones alone, so that one map serves all.
 
     Each reads the voxels as they are and, with ``voxel_weights``, weighted by what they have to say
     (``label_weights``). Weights are learnt from labels, and so is the first step of a pooled ridge in native space:
@@ -65,8 +68,10 @@ def fit_members(
     loss : {"binary", "softmax"}
         The labels' loss, which penalties are chosen by.
     """
-    kinds: dict[str, Fit] = {"each": fit_each}
-    if len(train.participants) > 1:
+    several = len(train.participants) > 1
+    # In a common space one more participant costs tokens only, so one map serves all.
+    kinds: dict[str, Fit] = {} if several and train.common_space else {"each": fit_each}
+    if several:
         kinds["pooled"] = fit_pooled
     fold = folds_of(train.group)
     needed = refit_operations(train)
@@ -89,10 +94,10 @@ def fit_members(
 def refit_operations(train: TrialData) -> float:
     """Floating-point operations of refitting all weighted decoders, by the cubes of their Gram matrices."""
     sizes = [(int((train.participant == p).sum()), table.n_voxels) for p, table in enumerate(train.responses)]
-    if train.common_space:
-        sizes.append((train.n_trials, train.responses[0].n_voxels))
+    if train.common_space and len(train.participants) > 1:
+        sizes = [(train.n_trials, train.responses[0].n_voxels)] * 2
     else:
-        sizes = sizes * 3
+        sizes = sizes * 4
     n_folds = len(np.unique(folds_of(train.group)))
     return operations(sizes, n_fits=n_folds + 1)
 

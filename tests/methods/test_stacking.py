@@ -160,7 +160,7 @@ def test_a_useless_member_of_a_stack_counts_nothing(make_trials: Callable[..., T
 def test_decoders_too_dear_to_refit_are_left_out(
     make_trials: Callable[..., TrialData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = make_trials()
+    data = make_trials(common_space=False)
     whole = fit_members(data, alphas=ALPHAS, voxel_weights="labels", loss="binary")
     assert set(whole) == {"each", "each, weighted", "pooled", "pooled, weighted"}
     monkeypatch.setattr(stacking, "MOST_OPERATIONS", stacking.refit_operations(data) / 2)
@@ -181,3 +181,11 @@ def test_the_largest_study_refits_nothing() -> None:
 def test_one_participant_has_nothing_to_pool(make_trials: Callable[..., TrialData]) -> None:
     members = fit_members(make_trials(n_participants=1), alphas=ALPHAS, voxel_weights="labels", loss="binary")
     assert set(members) == {"each", "each, weighted"}
+
+
+def test_one_map_serves_all_in_a_common_space(make_trials: Callable[..., TrialData]) -> None:
+    members = fit_members(make_trials(), alphas=ALPHAS, voxel_weights="labels", loss="binary")
+    assert set(members) == {"pooled", "pooled, weighted"}
+    for member in members.values():
+        first, second = member.maps
+        assert first is second or np.array_equal(first.coef, second.coef)
