@@ -7,12 +7,14 @@ from clipmused_bids.config.hyperparameters import (
     HRF_MODELS,
     LONGEST_WINDOW,
     Hyperparameters,
+    LabelLoss,
     LinearOptions,
     ModelOptions,
     ResponseKind,
     ResponseOptions,
     TargetOptions,
     TrainingOptions,
+    VoxelWeights,
 )
 from clipmused_bids.config.inputs import InputOptions, Selection, hdf5_place
 from clipmused_bids.config.invocation import (
@@ -35,6 +37,7 @@ __all__ = [
     "Config",
     "Hyperparameters",
     "InputOptions",
+    "LabelLoss",
     "Level",
     "LinearOptions",
     "ModelOptions",
@@ -43,6 +46,7 @@ __all__ = [
     "Selection",
     "TargetOptions",
     "TrainingOptions",
+    "VoxelWeights",
     "as_tables",
     "build_hyperparameters",
     "checked_inputs",

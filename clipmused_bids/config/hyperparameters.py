@@ -9,6 +9,8 @@ from typing import Literal
 from clipmused_bids.errors import UsageError
 
 ResponseKind = Literal["auto", "lss", "lsa", "window", "betas"]
+LabelLoss = Literal["binary", "softmax"]
+VoxelWeights = Literal["none", "labels"]
 # nilearn's models whose derivatives can be summed over trials.
 HRF_MODELS = tuple(
     shape + terms
@@ -148,10 +150,15 @@ class ModelOptions:
         Start of the linear maps, fitted on training trials (the paper: random). In native space ``srm`` (on what
         all participants saw) or ``ridge`` (to labels and CLIP targets) for each participant's own maps, ``auto``
         the first that the data allow. In a common space region maps start from ``ridge``, unless ``random``.
-    readout : {"none", "learned", "ridge"}
+    readout : {"none", "learned", "ridge", "stack"}
         A linear readout in parallel with the tokens (the paper: none). ``learned``: of the features, trained with
         the rest. ``ridge``: of the voxels, a ridge regression whose held-out predictions stand in for its own
-        while the rest is trained, times a learned weight.
+        while the rest is trained, times a learned weight. ``stack``: in the same way, the sum of several ridge
+        regressions (each participant's own, pooled), weighted by how well they predict held-out training trials.
+    voxel_weights : {"none", "labels"}
+        Voxels that the readout's regressions and the start of the maps are fitted to: as they are (the paper), or
+        each times the share of its variance that the labels of the training trials explain. ``readout = "stack"``
+        reads both.
     """
 
     patches: Literal["auto", "cnn", "roi", "aligned"] = "auto"
@@ -169,7 +176,8 @@ class ModelOptions:
     n_shared: int = 32
     n_patches: int = 8
     alignment: Literal["auto", "srm", "ridge", "random"] = "auto"
-    readout: Literal["none", "learned", "ridge"] = "none"
+    readout: Literal["none", "learned", "ridge", "stack"] = "none"
+    voxel_weights: VoxelWeights = "none"
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "n_regions", "n_shared", "n_patches"):
@@ -196,7 +204,14 @@ class TrainingOptions:
     decay_every, decay_factor : int, float
         The learning rate is multiplied by ``decay_factor`` every ``decay_every`` epochs (0: never).
     batch_size, max_epochs, patience : int
-        Patience in epochs without a better validation mAP.
+        Patience in epochs without a better validation score.
+    choose_by : {"map", "loss", "loss-1se"}
+        What chooses the epoch: the validation trials' mAP, or the loss of their labels, which few trials tell better.
+        ``loss-1se``: and the decoder stays as it started unless the loss is better by a standard error of the
+        difference over validation trials (Breiman et al. 1984, Classification and Regression Trees).
+    label_loss : {"binary", "softmax", "auto"}
+        L_c: each label by itself (the paper), or one of all labels for trials that have exactly one; ``auto`` is
+        ``softmax`` for such data.
     lambda_perp, lambda_low, lambda_high : float
         Weights of the losses of Zhou et al. 2024.
     perp_scale : {"batch", "batch+width"}
@@ -214,6 +229,8 @@ class TrainingOptions:
     batch_size: int = 32
     max_epochs: int = 100
     patience: int = 15
+    choose_by: Literal["map", "loss", "loss-1se"] = "map"
+    label_loss: Literal["binary", "softmax", "auto"] = "binary"
     lambda_perp: float = 0.001
     lambda_low: float = 0.1
     lambda_high: float = 0.001
@@ -246,8 +263,9 @@ class LinearOptions:
         Numbers of shared features of ``srm``.
     """
 
-    alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
-    logistic_c: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    # Fine where decoders of single trials have their best penalty: steps of ten cost pooled ridge .04 mAP there.
+    alphas: tuple[float, ...] = (1e-3, 1e-2, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 1e1, 2e1, 3e1, 1e2, 1e3)
+    logistic_c: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
     srm_features: tuple[int, ...] = (10, 20, 30, 50, 100)
 
     def __post_init__(self) -> None:

@@ -11,8 +11,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, normalize
 
+from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.network import DecoderOutput
 
 Term = Literal["labels", "perp", "low", "high"]
@@ -35,17 +36,24 @@ class Guidance:
     known: Tensor
 
 
-def label_loss(logits_BC: Tensor, labels_BC: Tensor) -> Tensor:
+def label_loss(logits_BC: Tensor, labels_BC: Tensor, *, kind: LabelLoss = "binary") -> Tensor:
     """Cross-entropy of the labels, ``L_c = mean over B and C of -[y log s + (1 - y) log(1 - s)]``, s the sigmoid.
 
-    Unknown labels (NaN) are left out of the mean; without any known label the loss is 0.
+    Unknown labels (NaN) are left out of the mean; without any known label the loss is 0. For trials that have exactly
+    one label ``softmax`` is the cross-entropy of all labels together (not in the paper), ``mean over B of
+    -sum over C of y log p`` with ``p = softmax(logits)``; a trial with an unknown label is left out.
 
     Parameters
     ----------
     logits_BC, labels_BC : Tensor of shape (B, C)
         Log-odds; 1, 0, a share in between (mixed trials) or NaN.
+    kind : {"binary", "softmax"}
     """
     known = ~labels_BC.isnan()
+    if kind == "softmax":
+        whole_B = known.all(dim=1)
+        each_B = -(torch.where(known, labels_BC, 0.0) * log_softmax(logits_BC.float(), dim=1)).sum(dim=1)
+        return (each_B * whole_B).sum() / whole_B.sum().clamp(min=1)
     each = binary_cross_entropy_with_logits(
         logits_BC.float(), torch.where(known, labels_BC, 0.0), reduction="none"
     )
@@ -95,12 +103,13 @@ def loss_terms(
     low: Guidance | None,
     high: Guidance | None,
     perp_scale: Literal["batch", "batch+width"],
+    label_kind: LabelLoss = "binary",
 ) -> dict[Term, Tensor]:
     """All terms of a batch, unweighted; a term whose target is missing is not among them.
 
     A single token is guided by both levels, and nothing can be perpendicular to it: L_perp is not among the terms.
     """
-    terms: dict[Term, Tensor] = {"labels": label_loss(output.logits, labels_BC)}
+    terms: dict[Term, Tensor] = {"labels": label_loss(output.logits, labels_BC, kind=label_kind)}
     if output.low is not None and output.high is not None:
         terms["perp"] = perpendicular_loss(output.low, output.high, scale=perp_scale)
     levels: tuple[tuple[Literal["low", "high"], Guidance | None], ...] = (("low", low), ("high", high))

@@ -108,6 +108,13 @@ class Network(nn.Module, ABC):
         assert isinstance(last, nn.Linear)
         last.bias.copy_(log_odds_C)
 
+    @torch.no_grad()
+    def shrink_head(self, factor: float) -> None:
+        """Multiply the weights of the last layer of the classifier; its bias stays."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(factor)
+
     def forward(
         self,
         responses: Sequence[Tensor],

@@ -63,10 +63,11 @@ class FixedReadout(nn.Module):
 
     @torch.no_grad()
     def start_from(self, maps: Sequence[FloatArray], offsets: Sequence[FloatArray], *, weight: float) -> None:
-        """Set each map (V_n, C) and offset (C,), and where the learned weight starts."""
+        """Set the maps (V_n, C) and offsets (C,), or the first where one serves all, and the learned weight."""
         for n, (one, offset) in enumerate(zip(maps, offsets, strict=True)):
-            self.own[n].copy_(torch.as_tensor(one))
-            self.offset[n].copy_(torch.as_tensor(offset))
+            if n < len(self.own):
+                self.own[n].copy_(torch.as_tensor(one))
+                self.offset[n].copy_(torch.as_tensor(offset))
         self.weight.fill_(weight)
 
 

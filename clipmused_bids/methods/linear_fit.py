@@ -87,5 +87,13 @@ def _each(
 
 
 def _map(fit: RidgeFit, *, frequency: FloatArray) -> LinearMap:
+    return linear_map(fit.coef, fit.intercept, frequency=frequency)
+
+
+def linear_map(
+    coef: FloatArray, intercept: FloatArray, *, frequency: FloatArray, weight: FloatArray | None = None
+) -> LinearMap:
+    """Join what a regression of (weighted) voxels found to a map of the voxels; weights are (V,)."""
+    coef = coef if weight is None else weight[:, None] * coef
     # A label that is never known here gets its frequency among all.
-    return LinearMap(fit.coef, np.where(np.isnan(fit.intercept), frequency, fit.intercept))
+    return LinearMap(coef, np.where(np.isnan(intercept), frequency, intercept))

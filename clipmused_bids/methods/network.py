@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from clipmused_bids.config import Hyperparameters, ModelOptions, as_tables, build_hyperparameters
+from clipmused_bids.config import Hyperparameters, LabelLoss, ModelOptions, as_tables, build_hyperparameters
 from clipmused_bids.decoder.cost import count_parameters
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.methods.architecture import (
@@ -30,13 +30,15 @@ from clipmused_bids.methods.base import (
 from clipmused_bids.methods.fitted_network import FittedNetwork
 from clipmused_bids.methods.member_histories import joined_histories, with_member
 from clipmused_bids.methods.network_kinds import NetworkKind
-from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
+from clipmused_bids.methods.readouts import start_bias, start_readout
+from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.health import token_states, warn_of
+from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.loop import Trainer
-from clipmused_bids.training.monitor import decode_logits
+from clipmused_bids.training.monitor import decode_logits, log_odds
 from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class NetworkMethod:
         self._architecture: Architecture | None = None
         self._members: list[Network] = []
         self._alignment = ""
+        self._label_loss: LabelLoss = "binary"
         self._tokens: list[dict[str, Any]] = []
         self._templates: list[Template] = []
         self._adaptation: Mapping[str, Any] | None = None
@@ -101,6 +104,7 @@ class NetworkMethod:
         method._signature, method._architecture = fitted.signature, fitted.architecture
         method._members, method._templates = list(fitted.members), list(fitted.templates)
         method._alignment, method._adaptation = fitted.alignment, fitted.adaptation
+        method._label_loss = self._label_loss
         return method
 
     @property
@@ -120,6 +124,7 @@ class NetworkMethod:
         train, validation = self._readable(train), self._readable(validation)
         self._architecture = choose_architecture(train, self._model_options, network=self.kind)
         self._signature = Signature.of(train, any_participant=self._knows_nobody(train))
+        self._label_loss = label_loss_kind(self.hyperparameters.training, train)
         self._say_what_is_known(train)
         self._members, self._templates, self._tokens = [], [], []
         histories = []
@@ -191,8 +196,8 @@ class NetworkMethod:
             seed=seed,
         )
         logger.info("patches: linear maps start from: %s.", self._alignment)
-        start_bias(model, train)
-        scores = start_readout(model, train, alphas=alphas)
+        start_bias(model, train, loss=self._label_loss)
+        scores = start_readout(model, train, options=model_options, alphas=alphas, loss=self._label_loss)
         trainer = Trainer(
             model,
             train,
@@ -232,7 +237,7 @@ class NetworkMethod:
             )
 
     def predict_proba(self, data: TrialData) -> FloatArray:
-        """Return the sigmoid of the logits, mean over members, (n_trials, C)."""
+        """Return the sigmoid (softmax) of the logits, mean over members, (n_trials, C)."""
         assert self._signature is not None, "fit or restore first"
         self._signature.check(data)
         index = {p: n for n, p in enumerate(self._signature.masks)}
@@ -241,7 +246,8 @@ class NetworkMethod:
         reader = TrialReader(data, device=self.device, token=token)
         total = np.zeros(data.labels.shape)
         for model in self._members:
-            total += expit(decode_logits(model.to(self.device).eval(), reader))
+            logits = decode_logits(model.to(self.device).eval(), reader)
+            total += expit(log_odds(logits, kind=self._label_loss))
         return np.asarray(total / len(self._members))
 
     def state(self) -> Tensors:
@@ -264,6 +270,7 @@ class NetworkMethod:
             "architecture": self._architecture.to_config(),
             "hyperparameters": as_tables(self.hyperparameters),
             "alignment": self._alignment,
+            "label_loss": self._label_loss,
             "tokens": [dict(one) for one in self._tokens],
             "seed": self.seed,
         }
@@ -297,6 +304,7 @@ class NetworkMethod:
         method._signature = Signature.from_config(config["signature"])
         method._architecture = Architecture.from_config(tensors, config["architecture"])
         method._alignment = str(config["alignment"])
+        method._label_loss = config["label_loss"]
         method._tokens = [dict(one) for one in config.get("tokens", ())]
         for m in range(hyperparameters.training.n_seeds):
             prefix = f"member.{m}."

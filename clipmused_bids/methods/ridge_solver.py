@@ -149,6 +149,26 @@ def fit_ridge(x: Rows, y: FloatArray, *, group: IntArray, alphas: tuple[float, .
     return RidgeFit(coef, intercept, alphas[best], errors / n_known, held_out)
 
 
+def ridge_path(x: Rows, y: FloatArray, *, alphas: tuple[float, ...]) -> list[tuple[FloatArray, FloatArray]]:
+    """Fit as ``fit_ridge`` does at each penalty in turn, from one decomposition; nothing is chosen.
+
+    Returns
+    -------
+    list of (ndarray of shape (n_columns, C), ndarray of shape (C,))
+        Coefficients and intercept at each penalty; 0 and NaN for an output that is never known.
+    """
+    fits: list[tuple[FloatArray, FloatArray]] = [
+        (np.zeros((x.n_columns, y.shape[1])), np.full(y.shape[1], np.nan)) for _ in alphas
+    ]
+    for rows, columns in _patterns(y):
+        part = _Regression(
+            x, y[np.ix_(rows, columns)], rows=rows, columns=columns, fold=np.zeros(len(rows), dtype=np.int64)
+        )
+        for (coef, intercept), alpha in zip(fits, alphas, strict=True):
+            coef[:, columns], intercept[columns] = part.solve(alpha)
+    return fits
+
+
 def _patterns(y: FloatArray) -> list[tuple[IntArray, IntArray]]:
     """Sets of outputs that are known on the same rows: (rows, columns) of each."""
     known = ~np.isnan(y)

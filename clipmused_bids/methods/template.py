@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.methods.base import Tensors, label_frequency
 from clipmused_bids.methods.ridge_solver import array_rows, fit_ridge
-from clipmused_bids.methods.starts import bounded_frequency
+from clipmused_bids.methods.stacking import bounded_frequency
 from clipmused_bids.records import FloatArray, IntArray, TrialData
 
 REGRESSION_TRIALS = 20_000

@@ -58,6 +58,9 @@ ABLATIONS: tuple[Variant, ...] = (
 # Each takes one of our own additions away; only a preset that has it is changed.
 ADDITIONS: tuple[Variant, ...] = (
     _of_clip_mused("no-readout", "without the linear readout", model={"readout": "none"}),
+    _of_clip_mused("no-voxel-weights", "voxels weigh alike", model={"voxel_weights": "none"}),
+    _of_clip_mused("binary-loss", "each label by itself", training={"label_loss": "binary"}),
+    _of_clip_mused("by-map", "the epoch by validation mAP", training={"choose_by": "map"}),
     _of_clip_mused("random-start", "voxel maps start at random", model={"alignment": "random"}),
     _of_clip_mused("mlp-head", "classifier with a hidden layer", model={"head": "mlp"}),
     _of_clip_mused("no-input-dropout", "without dropout of voxels", model={"input_dropout": 0.0}),
@@ -69,8 +72,21 @@ ADDITIONS: tuple[Variant, ...] = (
 PAPER = _of_clip_mused(
     "paper",
     "the paper's form, without additions",
-    model={"readout": "none", "alignment": "random", "head": "mlp", "input_dropout": 0.0},
-    training={"mixup": 0.0, "weight_decay": 0.0, "perp_scale": "batch", "n_seeds": 1},
+    model={
+        "readout": "none",
+        "voxel_weights": "none",
+        "alignment": "random",
+        "head": "mlp",
+        "input_dropout": 0.0,
+    },
+    training={
+        "label_loss": "binary",
+        "choose_by": "map",
+        "mixup": 0.0,
+        "weight_decay": 0.0,
+        "perp_scale": "batch",
+        "n_seeds": 1,
+    },
     fit_on="train",
 )
 

@@ -257,7 +257,7 @@ def _fitting_bytes(work: Work, method: str) -> float:
         return TRIAL_COPIES["linear"] * trials
     network = float(work.decoders[method].state_bytes + work.decoders[method].activation_bytes)
     model = kind.model_options(work.plan.hyperparameters.model)
-    if model.readout == "ridge" or model.alignment != "random":
+    if model.readout in {"ridge", "stack"} or model.alignment != "random":
         return network + TRIAL_COPIES["deep"] * trials
     return network + trials
 

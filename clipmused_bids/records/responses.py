@@ -120,6 +120,12 @@ class ResponseTable:
             seen=self.seen,
         )
 
+    def scaled(self, weight: FloatArray) -> ResponseTable:
+        """Return the same rows, each voxel times its weight (n_voxels,); with weight 0 it reads as 0."""
+        positive = np.where(weight > 0, weight, 1.0).astype(np.float32)
+        sd = tuple(np.where(weight > 0, one / positive, np.float32(np.inf)) for one in self.sd)
+        return ResponseTable(self.blocks, self.columns, self.mean, sd)
+
 
 @dataclass(frozen=True)
 class TrialData:

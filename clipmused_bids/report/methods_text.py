@@ -121,6 +121,12 @@ def _responses(facts: MethodsFacts) -> str:
     )
 
 
+READOUTS = {
+    "ridge": " (a ridge regression)",
+    "stack": " (a stack of ridge regressions, weighted by their predictions of held-out training trials)",
+}
+
+
 def _choice(facts: MethodsFacts) -> str:
     """Which voxels were read, where not all."""
     choice = facts.config["voxel_choice"]
@@ -205,7 +211,7 @@ def _decoder(facts: MethodsFacts) -> str:
     return (
         f"Labels ({len(config['label_names'])}) were decoded with CLIP-MUSED{tokens}, preset {config['preset']} "
         f"(seed {config['random_seed']}). Guidance by {by}: the high level {high}; the low level {low}. "
-        f"The epoch with the best validation mAP was chosen.{_additions(config['hyperparameters'])}"
+        f"{_epoch_choice(config['hyperparameters'])}{_additions(config['hyperparameters'])}"
     )
 
 
@@ -220,7 +226,7 @@ def _network(config: Mapping[str, Any]) -> str:
     return (
         f"Labels ({len(config['label_names'])}) were decoded with {NETWORKS[config['method']][0]} "
         f"({config['method']}), preset {config['preset']} (seed {config['random_seed']}), without guidance by CLIP. "
-        f"Subject information: {known}. The epoch with the best validation mAP was chosen.{_additions(own)}"
+        f"Subject information: {known}. {_epoch_choice(own)}{_additions(own)}"
     )
 
 
@@ -228,12 +234,29 @@ def _features_from_file(facts: MethodsFacts) -> bool:
     return bool(facts.config["clip"]) and facts.config["clip"]["model"].startswith("targets:")
 
 
+def _epoch_choice(options: Mapping[str, Any]) -> str:
+    """What chose the epoch, and the loss of the labels where it is not the paper's."""
+    training = options["training"]
+    chosen = {
+        "map": "The epoch with the best validation mAP was chosen.",
+        "loss": "The epoch with the lowest validation loss was chosen.",
+        "loss-1se": "The epoch with the lowest validation loss was chosen, if it was lower than that of the untrained "
+        "network by a standard error of the paired difference; otherwise the network was left as it started.",
+    }
+    return chosen[training.get("choose_by", "map")]
+
+
 def _additions(options: Mapping[str, Any]) -> str:
     """What was on that the paper does not have."""
     model, training = options["model"], options["training"]
     found = {
-        "a linear readout in parallel with the tokens"
-        + (" (a ridge regression)" if model["readout"] == "ridge" else ""): model["readout"] != "none",
+        "a linear readout in parallel with the tokens" + READOUTS.get(model["readout"], ""): model["readout"]
+        != "none",
+        "regressions and starts of maps that read voxels weighted by the variance that labels explain": (
+            model.get("voxel_weights", "none") != "none"
+            and (model["readout"] == "stack" or model["alignment"] != "random")
+        ),
+        "a softmax over labels for trials with exactly one": training.get("label_loss", "binary") != "binary",
         "voxel maps that start from an alignment or a ridge regression": model["alignment"] != "random",
         "a linear head": model["head"] == "linear",
         f"dropout of voxels ({model['input_dropout']:g})": model["input_dropout"] > 0,

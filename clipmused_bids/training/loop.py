@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import TERMS, Guidance, Term, loss_terms, total_loss
@@ -28,6 +28,7 @@ from clipmused_bids.training.batches import (
 )
 from clipmused_bids.training.guidance import TargetSimilarity
 from clipmused_bids.training.health import TokenProbe
+from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.monitor import (
     ValidationScore,
     decode_logits,
@@ -36,12 +37,12 @@ from clipmused_bids.training.monitor import (
     token_norms,
     validate,
 )
+from clipmused_bids.training.optimizer import learning_rate, make_optimizer, trained_parameters
 from clipmused_bids.training.state import load_tensors, seeded, tensors_of
 
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
-NO_DECAY = ("tokens.subject", "tokens.shared", "tokens.position")
 
 
 @dataclass(frozen=True)
@@ -95,36 +96,9 @@ def batch_terms(
         low=guidance.get("low"),
         high=guidance.get("high"),
         perp_scale=options.perp_scale,
+        label_kind="softmax" if options.label_loss == "softmax" else "binary",
     )
     return {name: value for name, value in terms.items() if term_weights(options)[name] > 0}
-
-
-def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters that training changes (not those of a fixed readout)."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Adam, or with weight decay AdamW; biases, norms, tokens and positions do not decay."""
-    if options.weight_decay == 0:
-        return torch.optim.Adam(trained_parameters(model), lr=options.learning_rate)
-    decay: list[Tensor] = []
-    keep: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        (keep if parameter.ndim < 2 or name in NO_DECAY else decay).append(parameter)
-    groups = [
-        {"params": decay, "weight_decay": options.weight_decay},
-        {"params": keep, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate)
-
-
-def learning_rate(options: TrainingOptions, *, epoch: int) -> float:
-    """Learning rate of an epoch (from 0): multiplied by ``decay_factor`` every ``decay_every`` epochs."""
-    steps = epoch // options.decay_every if options.decay_every else 0
-    return options.learning_rate * options.decay_factor**steps
 
 
 class Trainer:
@@ -158,7 +132,8 @@ class Trainer:
         scores: FloatArray | None = None,
         guided: bool = True,
     ) -> None:
-        self.options = options
+        self.label_kind = label_loss_kind(options, train)
+        self.options = replace(options, label_loss=self.label_kind)
         self.seed = seed
         self.device = device
         self.weights = term_weights(options)
@@ -206,21 +181,28 @@ class Trainer:
         if n_epochs is None and not self.probe.of_validation:
             self._probe_reader = TrialReader(self.probe.trials, device=self.device)
         stopped = f"after {limit} epochs"
+        by = self.options.choose_by
         with seeded(self.seed, device=self.device):
             score, health = self._look()
             rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched=health, score=score)]
-            best, best_rank, best_epoch = tensors_of(self.plain), score.rank(), 0
+            best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), 0
+            start, first, chosen = best, score, score
             for epoch in range(1, limit + 1):
                 row, score = self._epoch(epoch)
                 rows.append(row)
                 if report is not None:
                     report(dict(row))
                 # Where nothing can be chosen by, the last epoch counts.
-                if n_epochs is not None or np.isnan(score.loss) or score.rank() > best_rank:
-                    best, best_rank, best_epoch = tensors_of(self.plain), score.rank(), epoch
+                if n_epochs is not None or np.isnan(score.loss) or score.rank(by=by) > best_rank:
+                    best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), epoch
+                    chosen = score
                 elif epoch - best_epoch >= self.options.patience:
-                    stopped = f"no better validation mAP for {self.options.patience} epochs"
+                    what = "mAP" if by == "map" else "loss"
+                    stopped = f"no better validation {what} for {self.options.patience} epochs"
                     break
+        if n_epochs is None and by == "loss-1se" and best_epoch and not chosen.beats(first):
+            best, best_epoch = start, 0
+            stopped += "; no epoch was better than the start by a standard error"
         load_tensors(self.plain, best)
         self.plain.eval()
         nan = float("nan")
@@ -247,7 +229,8 @@ class Trainer:
     def _look(self) -> tuple[ValidationScore, Row]:
         """Score the validation trials, and measure the tokens of the probe on the way."""
         probe = self.probe
-        score = validate(self.model, self.validation, watch=probe.see if probe.of_validation else None)
+        watch = probe.see if probe.of_validation else None
+        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch)
         if self._probe_reader is not None:
             decode_logits(self.model, self._probe_reader, watch=lambda k, out: probe.see(probe.index[k], out))
         return score, probe.measure()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
+from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import FloatArray, IntArray
@@ -22,13 +25,26 @@ Watch = Callable[[IntArray, DecoderOutput], None]
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """mAP and label loss of the validation trials; NaN where nothing can be scored."""
+    """mAP and label loss of the validation trials; NaN where nothing can be scored.
+
+    ``of_trial`` holds each trial's part of the loss, (n_trials,); trials without a known label are left out.
+    """
 
     mean_average_precision: float
     loss: float
+    of_trial: FloatArray = field(default_factory=lambda: np.empty(0), compare=False)
 
-    def rank(self) -> tuple[float, float]:
-        """Key to choose weights by: the higher mAP, then the lower loss."""
+    def beats(self, other: ValidationScore) -> bool:
+        """Whether the loss is lower than another's by a standard error of the mean paired difference."""
+        difference = other.of_trial - self.of_trial
+        if len(difference) < 2:
+            return False
+        return bool(difference.mean() > difference.std(ddof=1) / np.sqrt(len(difference)))
+
+    def rank(self, *, by: Literal["map", "loss", "loss-1se"] = "map") -> tuple[float, float]:
+        """Key to choose weights by: the higher mAP, then the lower loss; or the lower loss alone."""
+        if by != "map":
+            return (-self.loss, 0.0)
         scored = not np.isnan(self.mean_average_precision)
         return (self.mean_average_precision if scored else 0.0, -self.loss)
 
@@ -73,7 +89,18 @@ def decode_logits(
     return logits
 
 
-def validate(model: nn.Module, reader: TrialReader, *, watch: Watch | None = None) -> ValidationScore:
+def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
+    """Log-odds of each label (n, C) by a network's logits; for ``softmax``, those of its probabilities."""
+    if kind == "binary":
+        return logits
+    probability = softmax(logits, axis=1)
+    others = np.maximum(probability.sum(axis=1, keepdims=True) - probability, np.finfo(float).tiny)
+    return np.asarray(np.log(np.maximum(probability, np.finfo(float).tiny)) - np.log(others))
+
+
+def validate(
+    model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary", watch: Watch | None = None
+) -> ValidationScore:
     """Score the validation trials.
 
     The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
@@ -84,8 +111,16 @@ def validate(model: nn.Module, reader: TrialReader, *, watch: Watch | None = Non
     logits = decode_logits(model, reader, watch=watch)
     if not np.isfinite(logits).all():
         return ValidationScore(float("nan"), float("inf"))
-    loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels))
-    return ValidationScore(macro_average_precision(labels, logits), float(loss))
+    loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels), kind=kind)
+    score = macro_average_precision(labels, log_odds(logits, kind=kind))
+    return ValidationScore(score, float(loss), _loss_of_each(logits, labels, kind=kind))
+
+
+def _loss_of_each(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> FloatArray:
+    known = ~np.isnan(labels)
+    rows = np.flatnonzero(known.all(axis=1) if kind == "softmax" else known.any(axis=1))
+    pairs = zip(torch.as_tensor(logits[rows]), torch.as_tensor(labels[rows]), strict=True)
+    return np.array([float(label_loss(one[None], truth[None], kind=kind)) for one, truth in pairs])
 
 
 def gradient_norms(

@@ -116,3 +116,26 @@ def test_each_level_guides_its_own_token() -> None:
     terms = loss_terms(output, torch.ones(5, 3), low=target, high=target, perp_scale="batch")
     torch.testing.assert_close(terms["low"], similarity_loss(output.low, target))
     torch.testing.assert_close(terms["high"], similarity_loss(output.high, target))
+
+
+def test_softmax_loss_and_its_gradient_by_hand() -> None:
+    """One trial of three labels; p = e^l / sum; the gradient by the logits is (p - y) / B."""
+    logits = torch.tensor(
+        [[0.0, np.log(2.0), np.log(5.0)], [1.0, 1.0, 1.0]], dtype=torch.float64, requires_grad=True
+    )
+    labels = torch.tensor([[0.0, 1.0, 0.0], [0.7, 0.3, 0.0]], dtype=torch.float64)
+    loss = label_loss(logits, labels, kind="softmax")
+    assert loss.item() == pytest.approx((np.log(4.0) + np.log(3.0)) / 2, rel=1e-6)
+    loss.backward()
+    p = np.array([[1 / 8, 2 / 8, 5 / 8], [1 / 3, 1 / 3, 1 / 3]])
+    np.testing.assert_allclose(logits.grad, (p - labels.numpy()) / 2, atol=1e-7)
+
+
+def test_softmax_loss_leaves_out_trials_with_an_unknown_label() -> None:
+    logits = torch.tensor([[0.0, 2.0], [3.0, 1.0]], requires_grad=True)
+    labels = torch.tensor([[0.0, 1.0], [float("nan"), 1.0]])
+    loss = label_loss(logits, labels, kind="softmax")
+    assert loss.item() == pytest.approx(np.log(1 + np.exp(-2.0)), rel=1e-5)
+    loss.backward()
+    assert not logits.grad[1].any()
+    assert label_loss(logits, torch.full((2, 2), float("nan")), kind="softmax").item() == 0

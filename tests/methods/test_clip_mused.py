@@ -21,12 +21,16 @@ from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches, SharedR
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.methods.architecture import build_decoder, choose_architecture
 from clipmused_bids.methods.linear_fit import fit_pooled
+from clipmused_bids.methods.readouts import start_bias, start_readout
 from clipmused_bids.methods.registry import create, restore
-from clipmused_bids.methods.starts import start_bias, start_maps, start_readout
+from clipmused_bids.methods.stacking import PRIOR, fit_members, predict, scores_of, stack
+from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.records import ResponseTable, TrialData
 
 MODEL = ModelOptions(width=16, depth=1, heads=2, head="linear", n_shared=5, n_patches=3, n_regions=6)
 QUICK = Hyperparameters(model=MODEL, training=TrainingOptions(max_epochs=4, perp_scale="batch+width"))
+
+RIDGE = replace(MODEL, readout="ridge")
 
 
 def halves(data: TrialData) -> tuple[TrialData, TrialData]:
@@ -192,7 +196,7 @@ def test_the_fixed_readout_is_the_ridge_and_trains_on_held_out_scores(
     data = make_trials(n_voxels=100)
     model, _ = started(data, replace(MODEL, readout="ridge"))
     assert isinstance(model.readout, FixedReadout)
-    scores = start_readout(model, data, alphas=(0.1, 1.0))
+    scores = start_readout(model, data, options=RIDGE, alphas=(0.1, 1.0))
     fit = fit_pooled(data, alphas=(0.1, 1.0))
     p = data.labels.mean(axis=0, dtype=float)
     np.testing.assert_allclose(scores, (fit.held_out - p) / (p * (1 - p)), rtol=1e-5)
@@ -207,10 +211,11 @@ def test_the_readouts_weight_minimises_the_label_loss_of_held_out_scores(
 ) -> None:
     data = make_trials(n_trials=200, effect=0.3)
     model, _ = started(data, replace(MODEL, readout="ridge"))
-    scores = torch.as_tensor(start_readout(model, data, alphas=(0.1, 1.0)))
+    scores = torch.as_tensor(start_readout(model, data, options=RIDGE, alphas=(0.1, 1.0)))
     bias = torch.logit(torch.as_tensor(data.labels.mean(axis=0, dtype=float)))
     weight = model.readout.weight.detach().double().requires_grad_()
-    label_loss(bias + weight * scores, torch.as_tensor(data.labels)).backward()
+    prior = PRIOR / 2 * (weight - 1) ** 2 / data.labels.size
+    (label_loss(bias + weight * scores, torch.as_tensor(data.labels)) + prior).backward()
     assert 0.3 < float(weight.detach()) < 10
     assert float(weight.grad) == pytest.approx(0, abs=1e-4)
 
@@ -218,7 +223,7 @@ def test_the_readouts_weight_minimises_the_label_loss_of_held_out_scores(
 def test_a_readout_of_noise_starts_with_little_weight(make_trials: Callable[..., TrialData]) -> None:
     data = make_trials(effect=0.0, n_trials=200)
     model, _ = started(data, replace(MODEL, readout="ridge"))
-    scores = start_readout(model, data, alphas=(0.1, 1.0))
+    scores = start_readout(model, data, options=RIDGE, alphas=(0.1, 1.0))
     assert (float(model.readout.weight.detach()) * scores).std() < 0.3
     assert model.readout.weight >= 0
 
@@ -231,7 +236,7 @@ def test_the_start_of_the_model_with_a_readout_predicts_like_the_ridge(
     train, _ = halves(replace(data, group=data.group // 3))
     model, _ = started(train, replace(MODEL, readout="ridge"))
     start_bias(model, train)
-    start_readout(model, train, alphas=(0.1, 1.0))
+    start_readout(model, train, options=RIDGE, alphas=(0.1, 1.0))
     x = torch.as_tensor(data.read()[0])
     logits = model.eval()([x], [0]).logits.detach().numpy()
     fit = fit_pooled(train, alphas=(0.1, 1.0))
@@ -287,3 +292,85 @@ def test_presets_train(make_trials: Callable[..., TrialData], preset: str) -> No
     )
     history = method.fit(*halves(make_trials()))
     assert np.isfinite(history.columns["loss"][1])
+
+
+STACK = replace(MODEL, readout="stack", voxel_weights="labels")
+
+
+@pytest.mark.parametrize("common_space", [True, False])
+def test_a_decoder_that_validation_does_not_improve_is_its_stack(
+    make_trials: Callable[..., TrialData], common_space: bool
+) -> None:
+    """Labels of the validation trials turned around: no epoch helps, and the readout alone decodes."""
+    data = make_trials(n_trials=100, effect=0.5, common_space=common_space, n_regions=0)
+    train, validation = halves(replace(data, group=data.group // 2))
+    validation = replace(validation, labels=1 - validation.labels)
+    options = replace(QUICK.training, choose_by="loss-1se", max_epochs=2)
+    method = create(
+        "clip-mused",
+        hyperparameters=replace(QUICK, model=STACK, training=options),
+        seed=0,
+        device="cpu",
+    )
+    assert method.fit(train, validation).best_epoch == 0
+    logits = torch.logit(torch.as_tensor(method.predict_proba(validation))).numpy()
+    alphas = QUICK.linear.alphas
+    members = fit_members(train, alphas=alphas, voxel_weights="labels", loss="binary")
+    weights = stack(
+        [scores_of(one.held_out, train) for one in members.values()], train, loss="binary"
+    ).weights
+    p = train.labels.mean(axis=0, dtype=float)
+    summed = np.log(p / (1 - p))
+    for weight, one in zip(weights, members.values(), strict=True):
+        summed = summed + weight * (predict(one.maps, validation) - p) / (p * (1 - p))
+    np.testing.assert_allclose(logits, summed, atol=0.02)
+
+
+def test_test_responses_cannot_reach_a_stack(
+    make_trials: Callable[..., TrialData], make_table: Callable[..., ResponseTable]
+) -> None:
+    data = make_trials(common_space=False, n_regions=0)
+    train = data.subset(np.flatnonzero(data.group < 4))
+    validation = data.subset(np.flatnonzero(data.group == 4))
+    states = []
+    for spoil in (False, True):
+        tables = []
+        for p, table in enumerate(data.responses):
+            values = table.read(np.arange(60))
+            if spoil:
+                values[data.row[(data.participant == p) & (data.group > 4)]] = 1e6
+            tables.append(make_table([values]))
+        method = create(
+            "clip-mused",
+            hyperparameters=replace(QUICK, fit_on="train+validation", model=STACK),
+            seed=0,
+            device="cpu",
+        )
+        method.fit(replace(train, responses=tuple(tables)), replace(validation, responses=tuple(tables)))
+        states.append(method.state())
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_single_labels_are_decoded_by_a_softmax(make_trials: Callable[..., TrialData]) -> None:
+    data = make_trials(effect=0.5)
+    labels = np.eye(4, dtype=np.float32)[np.random.default_rng(0).integers(0, 4, data.n_trials)]
+    single = replace(data, labels=labels, single_label=True)
+    hyperparameters = replace(QUICK, model=STACK, training=replace(QUICK.training, label_loss="auto"))
+    method = create("clip-mused", hyperparameters=hyperparameters, seed=0, device="cpu")
+    method.fit(*halves(single))
+    probability = method.predict_proba(single)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
+    again = restore("clip-mused", method.state(), method.config())
+    np.testing.assert_array_equal(again.predict_proba(single), probability)
+    several = create("clip-mused", hyperparameters=hyperparameters, seed=0, device="cpu")
+    several.fit(*halves(data))
+    assert np.abs(several.predict_proba(data).sum(axis=1) - 1).max() > 0.05
+
+
+def test_a_softmax_of_several_labels_is_refused(make_trials: Callable[..., TrialData]) -> None:
+    hyperparameters = replace(QUICK, training=replace(QUICK.training, label_loss="softmax"))
+    method = create("clip-mused", hyperparameters=hyperparameters, seed=0, device="cpu")
+    with pytest.raises(
+        UsageError, match="label_loss = softmax: trials of these data may have several labels"
+    ):
+        method.fit(*halves(make_trials()))

@@ -133,6 +133,22 @@ def test_additions_to_the_paper_are_named_and_only_those() -> None:
     assert "mixup" not in text
 
 
+def test_a_stack_and_what_chose_the_epoch_are_said() -> None:
+    ours = {
+        **PAPER,
+        "model": {**PAPER["model"], "readout": "stack", "voxel_weights": "labels"},
+        "training": {**PAPER["training"], "label_loss": "auto", "choose_by": "loss-1se"},
+    }
+    text = methods_text(facts(hyperparameters=ours))
+    for words in ("a stack of ridge regressions", "variance that labels explain", "a softmax over labels"):
+        assert words in text
+    assert "lower than that of the untrained network by a standard error" in text
+    assert "best validation mAP" not in text
+    assert "best validation mAP was chosen" in methods_text(facts())
+    rival_text = methods_text(rival("ms-emb", "none", hyperparameters=ours))
+    assert "variance that labels explain" not in rival_text
+
+
 def test_a_rival_is_described_and_its_authors_are_cited() -> None:
     text = methods_text(rival("ms-emb", "one token of each participant"))
     assert "whose class token is each participant's own (ms-emb), preset small (seed 3)" in text

@@ -15,8 +15,9 @@ from clipmused_bids.decoder.roi import SharedRegionPatches
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import History, TrialData
 from clipmused_bids.training.batches import TrialReader
-from clipmused_bids.training.loop import Trainer, learning_rate, make_optimizer
+from clipmused_bids.training.loop import Trainer
 from clipmused_bids.training.monitor import decode_logits, macro_average_precision
+from clipmused_bids.training.optimizer import learning_rate, make_optimizer
 from clipmused_bids.training.state import load_tensors, seeded, tensors_of
 
 CPU = torch.device("cpu")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from sklearn.metrics import average_precision_score
 from sklearn.metrics.pairwise import cosine_similarity
@@ -9,6 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from clipmused_bids.training.monitor import (
     ValidationScore,
     gradient_norms,
+    log_odds,
     macro_average_precision,
     similarity_fit,
 )
@@ -72,3 +74,28 @@ def test_similarity_fit_leaves_out_pairs_of_one_stimulus() -> None:
     )
     assert fit["constant"] == pytest.approx(np.mean((target - target.mean()) ** 2), rel=1e-5)
     assert fit["correlation"] == pytest.approx(np.corrcoef(target, found)[0, 1], rel=1e-4)
+
+
+def test_log_odds_of_a_softmax_are_those_of_its_probabilities() -> None:
+    logits = np.random.default_rng(0).standard_normal((5, 4)) * 3
+    probability = scipy.special.softmax(logits, axis=1)
+    np.testing.assert_allclose(scipy.special.expit(log_odds(logits, kind="softmax")), probability, rtol=1e-10)
+    np.testing.assert_array_equal(log_odds(logits, kind="binary"), logits)
+    extreme = log_odds(np.array([[2000.0, 0.0]]), kind="softmax")
+    assert np.isfinite(extreme).all()
+
+
+def test_by_loss_the_map_does_not_count() -> None:
+    better, worse = ValidationScore(0.1, 0.2), ValidationScore(0.9, 0.3)
+    assert better.rank(by="loss") > worse.rank(by="loss")
+    assert better.rank(by="map") < worse.rank(by="map")
+
+
+def test_a_score_beats_another_by_a_standard_error_of_the_paired_difference() -> None:
+    """Differences 1, 2, 3: mean 2, standard error 1 / sqrt(3) = 0.58. Differences -1, 1, 1: 0.33 and 0.67."""
+    base = np.array([5.0, 6.0, 7.0])
+    start = ValidationScore(0.5, 6.0, base)
+    assert ValidationScore(0.5, 4.0, base - np.array([1.0, 2.0, 3.0])).beats(start)
+    assert not ValidationScore(0.5, 5.7, base - np.array([-1.0, 1.0, 1.0])).beats(start)
+    assert not ValidationScore(0.5, 8.0, base + np.array([1.0, 2.0, 3.0])).beats(start)
+    assert not ValidationScore(0.5, 1.0, base[:1] - 3).beats(ValidationScore(0.5, 5.0, base[:1]))
