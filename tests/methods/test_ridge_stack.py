@@ -25,7 +25,14 @@ from clipmused_bids.records import ResponseTable, TrialData
 ALPHAS = (0.01, 0.1, 1.0, 10.0)
 LINEAR = Hyperparameters(linear=LinearOptions(alphas=ALPHAS))
 DEFAULT = ModelOptions(
-    width=16, depth=1, heads=2, head="linear", n_shared=5, n_patches=3, readout="stack", voxel_weights="labels"
+    width=16,
+    depth=1,
+    heads=2,
+    head="linear",
+    n_shared=5,
+    n_patches=3,
+    readout="stack",
+    voxel_weights="labels",
 )
 both_losses = pytest.mark.parametrize("single_label", [False, True], ids=["sigmoid", "softmax"])
 both_spaces = pytest.mark.parametrize("common_space", [True, False], ids=["common", "native"])
@@ -69,7 +76,9 @@ def test_it_is_the_decoder_before_its_training(
         scores = model.readout(model.readout.scores(torch.as_tensor(x), p))
         bias = model.head[-1].bias
         logits = (scores + bias).detach().numpy()
-        np.testing.assert_allclose(mine, softmax(logits, axis=1) if single_label else expit(logits), atol=1e-5)
+        np.testing.assert_allclose(
+            mine, softmax(logits, axis=1) if single_label else expit(logits), atol=1e-5
+        )
         whole = model([torch.as_tensor(x)], [p]).logits.detach().numpy()
         begun = softmax(whole, axis=1) if single_label else expit(whole)
         np.testing.assert_allclose(begun, mine, atol=0.02)
