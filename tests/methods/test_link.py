@@ -10,7 +10,10 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import Ridge
 
-from clipmused_bids.methods.link import EVEN, FITS, WEIGHT_PRIOR, apply_maps, fit_link
+from clipmused_bids.config import ModelOptions
+from clipmused_bids.methods.link import FITS, Link, apply_maps, fit_link
+from clipmused_bids.methods.own_scores import LinearScores, own_scores
+from clipmused_bids.methods.stacking import PRIOR
 from clipmused_bids.methods.template import Template, stimulus_digest
 from clipmused_bids.records import FloatArray, TrialData
 
@@ -59,7 +62,7 @@ def test_maps_are_those_of_scipy_and_scikit_learn_up_to_scale(
     template = template_of(one, features.astype(float))
     link = fit_link(
         replace(template, spread=10 * template.spread), one, logits=linear_logits(np.zeros((F, 4))),
-        readout_weight=None, parts=whole(one), alphas=(0.1,),
+        own={}, readout_weight=None, parts=whole(one), alphas=(0.1,), loss="binary",
     )  # fmt: skip
     assert link.source == f"{fit} to features matched by stimulus"
     centred, target = x - x.mean(axis=0), features.astype(float)
@@ -89,7 +92,7 @@ def test_held_out_features_know_nothing_of_their_group(one: TrialData) -> None:
     links = [
         fit_link(
             replace(template_of(one, values), spread=np.ones(F)), one, logits=linear_logits(np.zeros((F, 4))),
-            readout_weight=None, parts=whole(one), alphas=(0.1,),
+            own={}, readout_weight=None, parts=whole(one), alphas=(0.1,), loss="binary",
         )
         for values in (first, features)
     ]  # fmt: skip
