@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.images.series import check_grid
 from clipmused_bids.dataset.outputs.description import write_descriptions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
     StoredModel,
     check_model,
+    history_path,
     load_model,
     model_path,
     save_model,
@@ -134,8 +136,13 @@ def _adapt_one(
         "stopped": notes["chosen_by"],
     }
     save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
+    curves = history_path(folder, participant=participant)
     if history is not None:
         draw_training(folder, history, participant=participant)
+    else:
+        # Of an earlier adaptation under this label.
+        remove(curves)
+        remove(curves.with_suffix(".svg"))
     write_descriptions(tree)
     logger.info("sub-%s: decoder stored as %s.", participant, model_path(folder, participant=participant))
 

@@ -113,6 +113,10 @@ def test_without_trials_the_regime_is_an_unseen_participant(
 ) -> None:
     out = Path(shutil.copytree(adapted, tmp_path / "out"))
     label = ("--model-label", "zero")
+    stale = [out / "models" / "zero" / f"sub-03_history.{ending}" for ending in ("tsv", "svg")]
+    stale[0].parent.mkdir()
+    for path in stale:
+        path.write_text("of an earlier adaptation")
     done = command(
         three, out, *ADAPT, "--train", "--decode", "--evaluate", "--calibration-trials", "0", *label
     )
@@ -121,6 +125,7 @@ def test_without_trials_the_regime_is_an_unseen_participant(
     assert "regime: unseen participant and unseen stimuli" in done.stderr
     config = config_of(out, "zero")
     assert config["calibration_trials"] == 0
+    assert not any(path.exists() for path in stale)
     sources = set(config["standardization"]["sources"].values())
     assert sources == {"transductive"}
     sidecar = json.loads(predictions(out, "zero")[0].with_suffix(".json").read_text())
@@ -276,7 +281,9 @@ def test_a_fifth_person_in_native_space(quick: Path, command: Command, tmp_path:
     done = command(raider, tmp_path, *new, "--train", "--decode", "--evaluate")
     assert done.returncode == 0, done.stderr
     assert "regime: unseen trials of seen stimuli" in done.stderr
-    values = json.loads((tmp_path / "models" / "clipmused+new" / "sub-05_config.json").read_text())[
-        "decoder"
-    ]["adaptation"]["fitted_values"]
-    assert values == {"tokens": 32, "maps": 1000 * 32, "readout": 1001 * 7}
+    decoder = config_of(tmp_path, who="sub-05_")["decoder"]
+    found = decoder["adaptation"]
+    assert found["fitted_values"] == {"tokens": 32, "maps": 1000 * 32, "readout": 1001 * 7}
+    # The default decoder of trials with one label each.
+    assert decoder["label_loss"] == "softmax"
+    assert list(found["readout_weights"]) == ["own", "own, weighted", "shared"]
