@@ -250,10 +250,10 @@ def main():
             {"participant": who, "test_run": run, "n": n, **one} for (who, run, n), one in results.items()
         ],
     }
-    text = json.dumps(report, default=float)
+    text = json.dumps(report, default=float, indent=1)
     print(text)
     if args.json:
-        args.json.write_text(text)
+        args.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":
