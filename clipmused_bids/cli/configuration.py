@@ -48,6 +48,12 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         action for action in ("prepare", "train", "decode", "evaluate") if arguments[action]
     )
     methods = named_variants(arguments["method"])
+    if arguments["base_model"] and arguments["method"]:
+        raise UsageError(
+            f"--method {','.join(arguments['method'])}: new participants are fitted by the method of --base-model "
+            f"{arguments['base_model']}.",
+            hint="leave --method out; a base of another method is trained by group --train --method",
+        )
     return Config(
         bids_dir=arguments["bids_dir"],
         output_dir=arguments["output_dir"],

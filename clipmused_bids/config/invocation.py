@@ -129,6 +129,22 @@ class Config:
                 f"--model-label {self.model_label}: the base's own label.",
                 hint="choose another for new participants",
             )
+        self._check_asked_of_base()
+
+    def _check_asked_of_base(self) -> None:
+        """Refuse to ask for what the base has decided already."""
+        if self.cv is not None or self.split.startswith(("runs:", "column:", "participants:")):
+            asked = f"--split {self.split}" if self.cv is None else f"--cv {self.cv}"
+            raise UsageError(
+                f"{asked}: new participants are divided as the base's are.",
+                hint="leave it out, or name a --split file that holds the base's rows and theirs",
+            )
+        if self.compared:
+            raise UsageError(
+                f"--base-model {self.base_model}: one decoder is fitted to new participants, not "
+                f"{1 + len(self.compared)} methods.",
+                hint="leave --method out; each base is adapted by a command of its own",
+            )
         if self.preset is not None and self.trained_mask is None:
             raise UsageError(
                 f"--preset {self.preset}: the base's hyper-parameters stand.", hint="leave --preset out"

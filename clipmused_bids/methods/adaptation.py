@@ -12,20 +12,18 @@ import numpy as np
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.decoder.roi import AlignedFeatures, OwnRegionPatches
-from clipmused_bids.errors import DataError, UsageError
+from clipmused_bids.errors import DataError
+from clipmused_bids.methods.adaptable import require_adaptable
 from clipmused_bids.methods.architecture import Architecture, build_decoder
-from clipmused_bids.methods.base import (
-    Method,
-    Signature,
-    joined_trials,
-    require_finite_trials,
-)
+from clipmused_bids.methods.base import Method, Signature, joined_trials, require_finite_trials
 from clipmused_bids.methods.feature_core import as_features, core_of, through_maps
 from clipmused_bids.methods.fitted_network import FittedNetwork
 from clipmused_bids.methods.link import Link, Part, fit_link
+from clipmused_bids.methods.member_histories import joined_histories
 from clipmused_bids.methods.network import NetworkMethod
+from clipmused_bids.methods.own_scores import own_scores
 from clipmused_bids.methods.token_tuning import TOKENS, tune_tokens
-from clipmused_bids.records import FloatArray, TrialData
+from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.monitor import decode_logits
 from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
@@ -49,9 +47,10 @@ def adapt(
     (``methods.link``). Then tokens are trained by the base's losses, pulled towards the mean token; in native space
     on features and scores that are predicted for each trial by maps that were fitted without it.
 
-    How long the tokens are trained is chosen by the validation trials, or without any by leaving groups out of the
-    training trials (the label loss on those left out, summed over folds); both may choose 0 epochs, which is the
-    mean token. Where the base is fitted to train+validation, so is this, and groups are left out of both.
+    Everything is judged by the labels' loss that the base was trained by. How long the tokens are trained is chosen
+    by the validation trials, or without any by leaving groups out of the training trials (``token_tuning``); both may
+    choose 0 epochs, which is the mean token. Where the base is fitted to train+validation, so is this, and groups are
+    left out of both.
 
     Parameters
     ----------
@@ -78,9 +77,23 @@ def adapt(
     UsageError
         If the base's method has nothing that a new participant could share, or nothing links his voxels to it.
     DataError
-        If the base knows him already, or has other labels or voxels.
+        If the base knows him already, or has other labels, kinds of labels or voxels.
     """
-    known = _checked(base, train)
+    method, _ = adapt_with_history(base, train, validation, seed=seed, source=source, device=device)
+    return method
+
+
+def adapt_with_history(
+    base: Method,
+    train: TrialData,
+    validation: TrialData,
+    *,
+    seed: int = 0,
+    source: Mapping[str, Any] | None = None,
+    device: str | None = None,
+) -> tuple[NetworkMethod, History | None]:
+    """Fit as ``adapt`` does, and tell how the training of the tokens went; None where none were trained."""
+    known = require_adaptable(base, train)
     fitted = known.fitted()
     if device is not None:
         known = known.with_fitted(fitted)
@@ -90,11 +103,14 @@ def adapt(
         validation = validation.subset(np.empty(0, dtype=np.int64))
     require_finite_trials(train)
     architecture = _architecture_of(fitted.architecture, train)
-    models, notes = [], []
+    models, notes, histories = [], [], []
     for m in range(len(fitted.members)):
-        model, found = _adapt_member(known, m, train, validation, architecture=architecture, seed=seed + m)
+        model, found, history = _adapt_member(
+            known, m, train, validation, architecture=architecture, seed=seed + m
+        )
         models.append(model)
         notes.append(found)
+        histories += [] if history is None else [history]
     adaptation = {
         "base": dict(source or {}),
         "known": list(fitted.signature.masks),
@@ -103,15 +119,17 @@ def adapt(
         "fitted_values": fitted_values(models[0], common_space=train.common_space),
         **notes[0],
     }
-    return known.with_fitted(
+    method = known.with_fitted(
         FittedNetwork(
             members=tuple(models),
             signature=Signature.of(train),
             architecture=architecture,
             alignment=notes[0]["alignment"],
+            label_loss=fitted.label_loss,
             adaptation=adaptation,
         )
     )
+    return method, joined_histories(histories) if histories else None
 
 
 def fitted_values(model: Network, *, common_space: bool) -> dict[str, int]:
@@ -124,59 +142,6 @@ def fitted_values(model: Network, *, common_space: bool) -> dict[str, int]:
         readout = model.readout.own[0].numel() + model.readout.offset.numel()
     tokens = dict(model.named_parameters()).get(TOKENS)
     return {"tokens": 0 if tokens is None else tokens.numel(), "maps": maps, "readout": readout}
-
-
-def _checked(base: Method, train: TrialData) -> NetworkMethod:
-    """See that the base can take this participant."""
-    if not isinstance(base, NetworkMethod):
-        raise UsageError(
-            f"a new participant: a decoder of method {type(base).__name__} shares nothing that he could use.",
-            hint="the base must be a group's deep decoder: group --train --method clip-mused",
-        )
-    if len(train.participants) != 1:
-        raise DataError(f"a new participant: expected one, got {len(train.participants)}.")
-    fitted = base.fitted()
-    who, signature = train.participants[0], fitted.signature
-    if who in signature.masks:
-        raise DataError(
-            f"sub-{who}: the base knows this participant already.", hint="decode with the base itself"
-        )
-    # Labels, then, in a common space, voxels.
-    replace(signature, any_participant=True).check(replace(train, participants=(), responses=(), spaces=()))
-    if fitted.architecture.common_space != train.common_space:
-        ours, his = (
-            ("a common space", "native space")
-            if not train.common_space
-            else ("native space", "a common space")
-        )
-        raise DataError(
-            f"sub-{who}: the base was trained in {ours}, these responses are in {his}.",
-            hint="choose images of the base's space with --space",
-        )
-    if train.common_space:
-        replace(signature, any_participant=True).check(train)
-    if fitted.architecture.own_maps:
-        _require_link(fitted, train)
-    elif not train.common_space:
-        raise UsageError(
-            f"sub-{who}: in native space the base reads one participant's own voxels, and no one else's.",
-            hint="train the base with several participants: group --train",
-        )
-    return base
-
-
-def _require_link(base: FittedNetwork, train: TrialData) -> None:
-    who = train.participants[0]
-    if train.n_trials == 0:
-        raise UsageError(
-            f"sub-{who}: without calibration trials nothing links his voxels to the base's features.",
-            hint="give some with --calibration-trials; none are needed only in a common space",
-        )
-    if len(base.templates) != len(base.members):
-        raise DataError(
-            "the base holds no template of shared features: it knows one participant only, or is older than they are.",
-            hint="train it with several participants; --overwrite trains it again",
-        )
 
 
 def _architecture_of(base: Architecture, train: TrialData) -> Architecture:
@@ -201,8 +166,8 @@ def _adapt_member(
     *,
     architecture: Architecture,
     seed: int,
-) -> tuple[Network, dict[str, Any]]:
-    """One member for the new participant, and how it was fitted."""
+) -> tuple[Network, dict[str, Any], History | None]:
+    """One member for the new participant, how it was fitted, and how its tokens were trained."""
     model = _model_of(base, m, architecture)
     notes: dict[str, Any] = {"alignment": "shared by all participants"}
     core, train_core, validation_core = model, train, validation
@@ -210,23 +175,23 @@ def _adapt_member(
         link = _link(base, m, model, train)
         notes = {
             "alignment": link.source,
-            "readout_weights": dict(zip(("own", "shared"), link.weights, strict=True)),
+            "readout_weights": dict(link.weights),
         }
         core = core_of(model)
         train_core = as_features(train, link.features, link.scores)
         validation_core = through_maps(model, validation)
-    notes |= tune_tokens(
+    tuned = tune_tokens(
         core,
         train_core,
         validation_core,
-        options=base.hyperparameters.training,
+        options=replace(base.hyperparameters.training, label_loss=base.fitted().label_loss),
         guided=base.kind.guided,
         seed=seed,
         device=base.device,
     )
-    tuned = tensors_of(core).get(TOKENS)
-    load_tensors(model, tensors_of(model) | ({} if tuned is None else {TOKENS: tuned}))
-    return model.eval(), notes
+    tokens = tensors_of(core).get(TOKENS)
+    load_tensors(model, tensors_of(model) | ({} if tokens is None else {TOKENS: tokens}))
+    return model.eval(), notes | tuned.notes, tuned.history
 
 
 def _model_of(base: NetworkMethod, m: int, architecture: Architecture) -> Network:
@@ -251,8 +216,9 @@ def _model_of(base: NetworkMethod, m: int, architecture: Architecture) -> Networ
 
 def _link(base: NetworkMethod, m: int, model: Network, train: TrialData) -> Link:
     """Fit own maps and readout, and put them into the model."""
-    fitted = base.fitted()
-    parts = _parts(fitted.architecture, train, n_shared=base.hyperparameters.model.n_shared)
+    fitted, options = base.fitted(), base.hyperparameters
+    template, alphas = fitted.templates[m], options.linear.alphas
+    parts = _parts(fitted.architecture, train, n_shared=options.model.n_shared)
     fixed = model.readout if isinstance(model.readout, FixedReadout) else None
     core = core_of(model)
 
@@ -260,21 +226,24 @@ def _link(base: NetworkMethod, m: int, model: Network, train: TrialData) -> Link
         scores = None if fixed is None else np.zeros((len(features), len(train.label_names)))
         return decode_logits(core, TrialReader(as_features(train, features, scores), device=base.device))
 
+    own = {}
+    if fixed is not None:
+        own = own_scores(
+            train, frequency=template.frequency, options=options.model, alphas=alphas, loss=fitted.label_loss
+        )
     link = fit_link(
-        fitted.templates[m],
-        train,
-        logits=logits,
+        template, train, logits=logits, own=own,
         readout_weight=None if fixed is None else float(fixed.weight.detach()),
-        parts=parts,
-        alphas=base.hyperparameters.linear.alphas,
-    )
+        parts=parts, alphas=alphas, loss=fitted.label_loss,
+    )  # fmt: skip
     assert isinstance(model.patches, AlignedFeatures | OwnRegionPatches)
     model.patches.start_from([link.maps.astype(np.float32)])
     if fixed is not None and link.readout is not None and link.offset is not None:
         fixed.start_from([link.readout], [link.offset], weight=float(fixed.weight.detach()))
     logger.info(
-        "sub-%s: maps: %s; readout: %.2f of his own ridge, %.2f of the shared classifier.",
-        train.participants[0], link.source, *link.weights,
+        "sub-%s: maps: %s; readout: %s.",
+        train.participants[0], link.source,
+        ", ".join(f"{weight:.2f} ({name})" for name, weight in link.weights.items()) or "none of his own",
     )  # fmt: skip
     return link
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.methods.architecture import Architecture
 from clipmused_bids.methods.base import Signature
@@ -27,6 +28,8 @@ class FittedNetwork:
         Where the participants' linear maps started, in words.
     templates : tuple of Template
         What links a new participant to each member; empty where maps are shared, or nothing was stored.
+    label_loss : {"binary", "softmax"}
+        L_c that it was trained by: what its logits mean.
     adaptation : mapping or None
         How the decoder was fitted to a new participant of another one; None where it was trained.
     """
@@ -36,4 +39,5 @@ class FittedNetwork:
     architecture: Architecture
     alignment: str
     templates: tuple[Template, ...] = ()
+    label_loss: LabelLoss = "binary"
     adaptation: Mapping[str, Any] | None = None

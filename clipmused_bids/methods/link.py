@@ -5,23 +5,21 @@ Shapes: n trials, V voxels, F shared features (K of each part), C labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize
 
+from clipmused_bids.config import LabelLoss
+from clipmused_bids.methods.own_scores import LinearScores, weighted_sum
 from clipmused_bids.methods.ridge_solver import array_rows, fit_ridge, folds_of
+from clipmused_bids.methods.stacking import mean_loss
 from clipmused_bids.methods.template import Template
 from clipmused_bids.records import FloatArray, IntArray, TrialData
 
 Fit = Literal["ridge", "procrustes"]
 FITS: tuple[Fit, ...] = ("ridge", "procrustes")
-# Held-out trials are few, and weights that nothing speaks for should stay near these.
-EVEN = (0.5, 0.5)
-WEIGHT_PRIOR = 0.1
-MOST_WEIGHT = 10.0
 
 Logits = Callable[[FloatArray], FloatArray]
 Part = tuple[IntArray, slice]
@@ -43,8 +41,8 @@ class Link:
         Scores of the readout, fitted without the trial's fold.
     source : str
         What the map was fitted to, in words.
-    weights : tuple of float
-        Of the participant's own ridge and of the classifier that all share.
+    weights : mapping of str to float
+        Of the participant's own decoders and of ``shared``, the classifier that all share; empty without a readout.
     """
 
     maps: FloatArray
@@ -53,7 +51,7 @@ class Link:
     features: FloatArray
     scores: FloatArray | None
     source: str
-    weights: tuple[float, float]
+    weights: Mapping[str, float]
 
 
 def fit_link(
@@ -61,9 +59,11 @@ def fit_link(
     data: TrialData,
     *,
     logits: Logits,
+    own: Mapping[str, LinearScores],
     readout_weight: float | None,
     parts: Sequence[Part],
     alphas: tuple[float, ...],
+    loss: LabelLoss,
 ) -> Link:
     """Fit a new participant's maps to the features that his trials should have, as the template knows them.
 
@@ -78,13 +78,17 @@ def fit_link(
     data : TrialData
         Training trials of one participant.
     logits : callable
-        ``logits(features)``: the frozen decoder's log-odds (n, C) without a fixed readout.
+        ``logits(features)``: the frozen decoder's logits (n, C) without a fixed readout.
+    own : mapping of str to LinearScores
+        Linear decoders of his own (``own_scores``), which are summed with the shared classifier.
     readout_weight : float or None
         Weight of the decoder's fixed readout; None where it has none.
     parts : sequence of (ndarray of int, slice)
         Voxels and features of each region; one part for all where there are no regions.
     alphas : tuple of float
         Penalties of ridges.
+    loss : {"binary", "softmax"}
+        L_c that the decoder was trained by: maps and weights are judged by it.
 
     Returns
     -------
@@ -96,20 +100,18 @@ def fit_link(
     """
     x = np.asarray(data.read()[0], dtype=np.float64)
     can_choose = len(np.unique(data.group)) > 1
-    own = None if readout_weight is None else _OwnRidge.fit(x, data, template=template, alphas=alphas)
     best, least = None, np.inf
     for matched_by, targets in template.targets(data).items():
         for fit in FITS if can_choose else FITS[:1]:
             maps, held_out = _fit_maps(x, targets, data.group, fit=fit, parts=parts, alphas=alphas)
             maps, held_out = _as_spread(x, maps, held_out, template=template, parts=parts)
             source = f"{fit} to features matched by {matched_by}"
-            link, loss = _with_readout(
-                Link(maps, None, None, held_out, None, source, (0.0, 0.0)),
-                own, data.labels, template=template, logits=logits, readout_weight=readout_weight, parts=parts,
-                choose=can_choose,
+            link, found = _with_readout(
+                Link(maps, None, None, held_out, None, source, {}),
+                own, data, template=template, logits=logits, readout_weight=readout_weight, parts=parts, loss=loss,
             )  # fmt: skip
-            if best is None or (can_choose and loss < least):
-                best, least = link, loss
+            if best is None or (can_choose and found < least):
+                best, least = link, found
     assert best is not None
     return best
 
@@ -121,27 +123,6 @@ def apply_maps(x: FloatArray, maps: FloatArray, parts: Sequence[Part]) -> FloatA
     for voxels, features in parts:
         out[:, features] = x[:, voxels] @ maps[voxels]
     return out
-
-
-@dataclass(frozen=True)
-class _OwnRidge:
-    """Label scores of a ridge of the participant's own: map, offset, and held out."""
-
-    coef: FloatArray
-    offset: FloatArray
-    held_out: FloatArray
-
-    @classmethod
-    def fit(
-        cls, x: FloatArray, data: TrialData, *, template: Template, alphas: tuple[float, ...]
-    ) -> _OwnRidge:
-        p = template.frequency
-        spread = p * (1 - p)
-        fit = fit_ridge(
-            array_rows(x), np.asarray(data.labels, dtype=np.float64), group=data.group, alphas=alphas
-        )
-        intercept = np.where(np.isnan(fit.intercept), p, fit.intercept)
-        return cls(fit.coef / spread, (intercept - p) / spread, np.nan_to_num((fit.held_out - p) / spread))
 
 
 def _fit_maps(
@@ -212,55 +193,32 @@ def _as_spread(
 
 def _with_readout(
     link: Link,
-    own: _OwnRidge | None,
-    labels: FloatArray,
+    own: Mapping[str, LinearScores],
+    data: TrialData,
     *,
     template: Template,
     logits: Logits,
     readout_weight: float | None,
     parts: Sequence[Part],
-    choose: bool,
+    loss: LabelLoss,
 ) -> tuple[Link, float]:
     """Add the fixed readout, and tell the label loss of held-out trials."""
     net = logits(link.features)
-    if own is None or readout_weight is None:
-        return link, _loss(net, labels)
-    shared = template.label_scores(link.features)
-    weights = EVEN
-    if choose:
-        weights = _best_weights(net, readout_weight * own.held_out, readout_weight * shared, labels)
-    scores = weights[0] * own.held_out + weights[1] * shared
-    scale = weights[1] / (template.frequency * (1 - template.frequency))
-    through = np.zeros(own.coef.shape)
+    if readout_weight is None:
+        return link, mean_loss(net, data.labels, loss=loss)
+    every = {**own, "shared": _shared_scores(link, template, parts)}
+    total, weights, value = weighted_sum(every, data, start=net, readout_weight=readout_weight, loss=loss)
+    done = replace(link, readout=total.coef, offset=total.offset, scores=total.held_out, weights=weights)
+    return done, value
+
+
+def _shared_scores(link: Link, template: Template, parts: Sequence[Part]) -> LinearScores:
+    """Scores of the classifier that all share, read through the participant's map."""
+    p = template.frequency
+    spread = p * (1 - p)
+    through = np.zeros((len(link.maps), len(p)))
     for voxels, features in parts:
         through[voxels] = link.maps[voxels] @ template.classifier[features]
-    done = Link(
-        maps=link.maps,
-        readout=weights[0] * own.coef + through * scale,
-        offset=weights[0] * own.offset + scale * (template.classifier[-1] - template.frequency),
-        features=link.features,
-        scores=scores,
-        source=link.source,
-        weights=weights,
+    return LinearScores(
+        through / spread, (template.classifier[-1] - p) / spread, template.label_scores(link.features)
     )
-    return done, _loss(net + readout_weight * scores, labels)
-
-
-def _best_weights(
-    net: FloatArray, own: FloatArray, shared: FloatArray, labels: FloatArray
-) -> tuple[float, float]:
-    """Weights of both scores that predict held-out labels best in the sense of L_c, drawn a little to even ones."""
-
-    def objective(weights: FloatArray) -> float:
-        distance = float(np.square(weights - np.array(EVEN)).sum())
-        prior = WEIGHT_PRIOR * distance / len(labels)
-        return _loss(net + weights[0] * own + weights[1] * shared, labels) + prior
-
-    found = minimize(objective, np.array(EVEN), bounds=[(0.0, MOST_WEIGHT)] * 2, method="L-BFGS-B")
-    return float(found.x[0]), float(found.x[1])
-
-
-def _loss(logits: FloatArray, labels: FloatArray) -> float:
-    known = ~np.isnan(labels)
-    sign = np.where(labels[known] > 0.5, -1.0, 1.0)
-    return float(np.logaddexp(0.0, sign * logits[known]).mean())

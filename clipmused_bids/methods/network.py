@@ -94,6 +94,7 @@ class NetworkMethod:
             architecture=self._architecture,
             alignment=self._alignment,
             templates=tuple(self._templates),
+            label_loss=self._label_loss,
             adaptation=self._adaptation,
         )
 
@@ -104,7 +105,7 @@ class NetworkMethod:
         method._signature, method._architecture = fitted.signature, fitted.architecture
         method._members, method._templates = list(fitted.members), list(fitted.templates)
         method._alignment, method._adaptation = fitted.alignment, fitted.adaptation
-        method._label_loss = self._label_loss
+        method._label_loss = fitted.label_loss
         return method
 
     @property

@@ -147,10 +147,12 @@ class Stack:
     loss: float
 
 
-def stack(scores: Sequence[FloatArray], train: TrialData, *, loss: LabelLoss) -> Stack:
+def stack(
+    scores: Sequence[FloatArray], train: TrialData, *, loss: LabelLoss, start: FloatArray | None = None
+) -> Stack:
     """Weigh decoders, none negatively, so that the sum of their scores predicts held-out labels best.
 
-    Minimises over ``w >= 0`` the labels' loss, summed, of the logits ``prior + sum_k w_k s_k``, plus
+    Minimises over ``w >= 0`` the labels' loss, summed, of the logits ``start + sum_k w_k s_k``, plus
     ``PRIOR / 2 || w - 1/K ||^2``: with few trials, decoders count alike and as much as they say themselves.
 
     Parameters
@@ -160,30 +162,45 @@ def stack(scores: Sequence[FloatArray], train: TrialData, *, loss: LabelLoss) ->
     train : TrialData
         Its labels are read.
     loss : {"binary", "softmax"}
+    start : ndarray of shape (n, C), optional
+        Logits that the scores are added to; ``prior_logits`` otherwise.
 
     References
     ----------
     Breiman 1996, Stacked regressions, doi:10.1007/BF00117832; van der Laan, Polley, Hubbard 2007, Super learner,
     doi:10.2202/1544-6115.1309.
     """
-    known = ~np.isnan(train.labels)
-    usable = known.all(axis=1) if loss == "softmax" else known.any(axis=1)
+    usable, truth, counted, n_terms = _counted(train.labels, loss=loss)
     equal = np.full(len(scores), 1 / len(scores))
-    if not usable.any():
+    if n_terms == 0:
         return Stack(equal, float("nan"))
     each = np.stack([score[usable] for score in scores])
-    truth, counted = np.nan_to_num(train.labels[usable]).astype(np.float64), known[usable]
-    n_terms = len(truth) if loss == "softmax" else int(counted.sum())
-    prior = prior_logits(train, loss=loss)
+    first = prior_logits(train, loss=loss) if start is None else start[usable]
 
     def of_weights(weights: FloatArray) -> tuple[float, FloatArray]:
-        value, slope = _summed_loss(prior + np.tensordot(weights, each, axes=1), truth, counted, loss=loss)
+        value, slope = _summed_loss(first + np.tensordot(weights, each, axes=1), truth, counted, loss=loss)
         away = weights - equal
         value += float(PRIOR / 2 * away @ away)
         return value / n_terms, (np.tensordot(each, slope, axes=2) + PRIOR * away) / n_terms
 
     found = minimize(of_weights, equal, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(scores))
     return Stack(np.asarray(found.x), float(found.fun))
+
+
+def mean_loss(logits: FloatArray, labels: FloatArray, *, loss: LabelLoss) -> float:
+    """Loss of labels (n, C) given logits (n, C), mean over known labels (``softmax``: trials); NaN without any."""
+    usable, truth, counted, n_terms = _counted(labels, loss=loss)
+    if n_terms == 0:
+        return float("nan")
+    return _summed_loss(logits[usable], truth, counted, loss=loss)[0] / n_terms
+
+
+def _counted(labels: FloatArray, *, loss: LabelLoss) -> tuple[BoolArray, FloatArray, BoolArray, int]:
+    """Rows that count, their labels and which of these are known, and the number of terms of the loss."""
+    known = ~np.isnan(labels)
+    usable = np.asarray(known.all(axis=1) if loss == "softmax" else known.any(axis=1))
+    truth, counted = np.nan_to_num(labels[usable]).astype(np.float64), known[usable]
+    return usable, truth, counted, len(truth) if loss == "softmax" else int(counted.sum())
 
 
 def _summed_loss(
@@ -197,12 +214,15 @@ def _summed_loss(
     return float(terms[counted].sum()), (expit(logits) - truth) * counted
 
 
-def scores_of(predictions: FloatArray, train: TrialData) -> FloatArray:
+def scores_of(
+    predictions: FloatArray, train: TrialData, *, frequency: FloatArray | None = None
+) -> FloatArray:
     """Scores (n, C) of predictions of labels: less the label's frequency p, over p (1 - p); 0 where unknown.
 
-    That is the slope of the log-odds at p, so that scores of rare and frequent labels are of one size.
+    That is the slope of the log-odds at p, so that scores of rare and frequent labels are of one size. ``frequency``
+    (C,) stands in for that of the training trials.
     """
-    frequency = bounded_frequency(train)
+    frequency = bounded_frequency(train) if frequency is None else frequency
     return np.asarray(np.nan_to_num((predictions - frequency) / (frequency * (1 - frequency))))
 
 

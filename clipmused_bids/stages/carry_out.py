@@ -122,16 +122,19 @@ def _train_all(job: Job) -> None:
 
 
 def _adapt(job: Job) -> None:
+    """Fit new participants by the base's variant: its own hyper-parameters are the base's too."""
     from clipmused_bids.stages.newcomers import adapt_participants
+    from clipmused_bids.stages.target_source import source_of
 
     assert job.catalogue is not None
     assert job.split is not None
+    (one,) = asked_for(job.plan.config)
     adapt_participants(
-        job.plan,
+        job.plan_for(one),
         job.tree,
         job.catalogue,
         job.split,
-        maker=job.maker,
+        maker=source_of(job.maker, job.plan, one),
         device=job.device,
         failures=job.failures,
     )

@@ -14,11 +14,11 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import config_path, model_path, stored_participants
 from clipmused_bids.errors import DataError, MissingInputError, UsageError
 from clipmused_bids.evaluation.assignment import SET_NAMES, split_rows
-from clipmused_bids.evaluation.leakage import audit
 from clipmused_bids.evaluation.split_design import SplitDesign
 from clipmused_bids.evaluation.splits import make_split, regime_of
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import IntArray, Run, SetName, Split
+from clipmused_bids.stages.auditing import SplitAudit, audit_split, say_audit
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.splitting import design_of, sets_of_runs, split_hash, split_of_decoder
@@ -41,7 +41,7 @@ def newcomer_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
     MissingInputError
         If there is no such base, or no split of it.
     UsageError
-        If it is a decoder of one participant each, or ``--split`` names a rule.
+        If it is a decoder of one participant each, or was cross-validated.
     DataError
         If it knows a participant already, the split is not the one it was trained with, or a set is empty.
     """
@@ -52,7 +52,7 @@ def newcomer_split(plan: Plan, catalogue: Catalogue, tree: OutputTree) -> Split:
     if any(run.key in unknown for run in plan.runs):
         split = _extended(split, plan, catalogue, unknown=unknown)
     split = replace(split, regime=_regime(split, plan, stored["participants"]))
-    _require_clean(split, plan, catalogue, stored["participants"])
+    say_audit(audit_newcomers(plan, catalogue, split, stored["participants"]), contents_read=True)
     return split
 
 
@@ -64,7 +64,7 @@ def base_config(tree: OutputTree, *, label: str) -> Mapping[str, object]:
     MissingInputError
         If there is none.
     UsageError
-        If there are decoders of one participant each only.
+        If there are decoders of one participant each only, the method shares nothing, or it was cross-validated.
     """
     folder = tree.model_folder(label)
     if not model_path(folder, participant=None).exists():
@@ -85,6 +85,14 @@ def base_config(tree: OutputTree, *, label: str) -> Mapping[str, object]:
         raise UsageError(
             f"--base-model {label}: method {stored['method']} has nothing that a new participant could share.",
             hint="name a decoder of clip-mused or one of its shared rivals",
+        )
+    described = stored["split"]
+    assert isinstance(described, dict)
+    if "folds" in described:
+        raise UsageError(
+            f"--base-model {label}: trained with --cv, which holds every trial out once; nothing is left that tests "
+            "new participants.",
+            hint="train a base with --split",
         )
     return stored
 
@@ -112,12 +120,6 @@ def _require_new(plan: Plan, stored: Mapping[str, object]) -> None:
 
 
 def _of_base(plan: Plan, tree: OutputTree, stored: Mapping[str, object]) -> Split:
-    asked = plan.config.split
-    if asked.startswith(("runs:", "column:", "participants:")):
-        raise UsageError(
-            f"--split {asked}: new participants are divided as the base's are.",
-            hint="leave --split out, or name a file that holds the base's rows and theirs",
-        )
     config = replace(
         plan.config, model_label=str(plan.config.base_model), base_model=None, calibration_trials=None
     )
@@ -230,31 +232,47 @@ def _regime(split: Split, plan: Plan, known: object) -> str:
     return regime_of(stimulus, person, train=fits, test=(sets == "test") & new)
 
 
-def _require_clean(split: Split, plan: Plan, catalogue: Catalogue, known: object) -> None:
-    """Look for leaks between what the base or the new participants are fitted to and what tests them."""
-    runs = _concerned(plan, known)
-    design = design_of(replace(plan, event_runs=tuple(runs)), catalogue, "auto")
-    by_run = sets_of_runs(split, runs, plan.trials)
-    sets: list[SetName] = []
-    for run in runs:
-        for name in by_run[run.key]:
-            idle = run.participant in plan.participants and plan.config.calibration_trials == 0
-            sets.append("none" if idle and name in {"train", "val"} else name)
-    if "test" not in {s for s, who in zip(sets, design.participant, strict=True) if who in plan.participants}:
+def audit_newcomers(
+    plan: Plan, catalogue: Catalogue, split: Split, known: object, *, tree: OutputTree | None = None
+) -> SplitAudit:
+    """Look for leaks between what the base or the new participants are fitted to and what tests them.
+
+    Trials that nobody is fitted to (all of a new participant's, without calibration trials) and, where he is an
+    unseen participant, the test trials of people whom the base was trained on are in no set of this question.
+
+    Parameters
+    ----------
+    known : list of str
+        The base's participants.
+    plan, catalogue, split, tree
+        As in ``audit_split``.
+
+    Raises
+    ------
+    DataError
+        If no trial tests them, or the split leaks and ``allow_leakage`` is off.
+    """
+    runs = tuple(_concerned(plan, known))
+    sets = sets_of_runs(split, runs, plan.trials)
+    if not any("test" in sets[run.key] for run in runs if run.participant in plan.participants):
         raise DataError(
             "new participants: no trial tests them.", hint="--split FILE with test trials of theirs"
         )
-    if "unseen participant" in split.regime:
-        # The base's own test trials are of people whom it was trained on.
-        pairs = zip(sets, design.participant, strict=True)
-        sets = ["none" if name == "test" and who not in plan.participants else name for name, who in pairs]
-    audit(
-        set_name=sets,
-        run_key=design.run_key,
-        participant=design.participant,
-        stimulus_id=design.stimulus_id,
-        onset=design.onset,
-        regime=split.regime,
-        design="continuous" if design.continuous else "events",
-        content=design.content,
+    return audit_split(replace(plan, event_runs=runs), catalogue, _in_question(split, plan), tree=tree)
+
+
+def _in_question(split: Split, plan: Plan) -> Split:
+    nothing: SetName = "none"
+    rows = zip(split.run_key, split.set_name, strict=True)
+    mine = [(_is_of(key, plan.participants), name) for key, name in rows]
+    idle = plan.config.calibration_trials == 0
+    unseen = "unseen participant" in split.regime
+    return replace(
+        split,
+        set_name=tuple(
+            nothing
+            if (new and idle and name in {"train", "val"}) or (not new and unseen and name == "test")
+            else name
+            for new, name in mine
+        ),
     )

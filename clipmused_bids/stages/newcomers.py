@@ -8,29 +8,33 @@ from typing import Any
 
 import numpy as np
 
+from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.images.series import check_grid
 from clipmused_bids.dataset.outputs.description import write_descriptions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
     StoredModel,
     check_model,
+    history_path,
     load_model,
     model_path,
     save_model,
 )
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.assignment import SET_NAMES
-from clipmused_bids.methods.adaptation import adapt
+from clipmused_bids.methods.adaptation import adapt_with_history
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import IntArray, SetName, Split, TrialData, VoxelSpace
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses, trial_data, usable_voxels
 from clipmused_bids.stages.atlas import choose_atlas
-from clipmused_bids.stages.auditing import audit_reads, audit_split, stored_leakage
+from clipmused_bids.stages.auditing import audit_reads, stored_leakage
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decoder_request import decoder_request, stored_decoder_serves
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.fit_record import FitRecord
 from clipmused_bids.stages.grids import OTHER_GRID
+from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.newcomer_split import audit_newcomers
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
 from clipmused_bids.stages.splitting import keep_split
@@ -99,9 +103,9 @@ def _adapt_one(
     if done:
         logger.info("sub-%s: decoder %s reused.", participant, label)
         return
-    audited = audit_split(plan, catalogue, split, tree=tree)
+    audited = audit_newcomers(plan, catalogue, split, base.config["participants"], tree=tree)
     training = newcomer_trials(plan, tree, catalogue, split, base, participant=participant, maker=maker)
-    adapted = adapt(
+    adapted, history = adapt_with_history(
         stored_decoder(base),
         training.train,
         training.validation,
@@ -124,13 +128,21 @@ def _adapt_one(
         **request,
         **fitted_config(training, plan, catalogue),
         "labels_left_out": base.config["labels_left_out"],
+        "variant": base.config.get("variant", method),
         "leakage": stored_leakage(plan, split, training, of_split=audited, of_fit=leaks),
         "decoder": adapted.config(),
         "parameters": adapted.summary(),
         "best_epoch": notes["epochs"],
         "stopped": notes["chosen_by"],
     }
-    save_model(folder, participant=participant, tensors=tensors, config=config)
+    save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
+    curves = history_path(folder, participant=participant)
+    if history is not None:
+        draw_training(folder, history, participant=participant)
+    else:
+        # Of an earlier adaptation under this label.
+        remove(curves)
+        remove(curves.with_suffix(".svg"))
     write_descriptions(tree)
     logger.info("sub-%s: decoder stored as %s.", participant, model_path(folder, participant=participant))
 

@@ -13,6 +13,7 @@ from clipmused_bids.decoder.network import Network
 from clipmused_bids.records import TrialData
 from clipmused_bids.training.batches import Batch
 from clipmused_bids.training.loop import Row, Trainer
+from clipmused_bids.training.monitor import ValidationScore
 
 
 class AnchoredTrainer(Trainer):
@@ -30,6 +31,11 @@ class AnchoredTrainer(Trainer):
         Names of the parameters that are trained; the others no longer ask for gradients.
     pull : float
         Share of the distance to the start that is taken back at each step.
+
+    Attributes
+    ----------
+    looks : list of ValidationScore
+        Scores of the validation trials before training and after each epoch, with each trial's part of the loss.
     """
 
     def __init__(
@@ -49,11 +55,17 @@ class AnchoredTrainer(Trainer):
             parameter.requires_grad_(name in trained)
         super().__init__(model, train, validation, options=options, seed=seed, device=device, guided=guided)
         self.pull = pull
+        self.looks: list[ValidationScore] = []
         self.anchored = [
             (parameter, parameter.detach().clone())
             for parameter in self.plain.parameters()
             if parameter.requires_grad
         ]
+
+    def _look(self) -> tuple[ValidationScore, Row]:
+        score, health = super()._look()
+        self.looks.append(score)
+        return score, health
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, Tensor]:
         terms = super()._step(batch, epoch=epoch, watched=watched)

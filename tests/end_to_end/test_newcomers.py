@@ -70,6 +70,11 @@ def test_the_base_stays_and_is_named(base: Path, adapted: Path) -> None:
     assert config["calibration_trials"] is None
     assert set(config["leakage"]["fitted_on"]["adaptation"]) == {"purpose", "train", "val"}
     assert config["label_names"] == known["label_names"]
+    assert config["variant"] == known["variant"] == "clip-mused"
+    history = pd.read_csv(adapted / "models" / "clipmused+new" / "sub-03_history.tsv", sep="\t")
+    assert history["kept"].sum() == 1
+    assert history["epoch"][history["kept"]].item() == config["best_epoch"]
+    assert (adapted / "models" / "clipmused+new" / "sub-03_history.svg").exists()
     assert config["split"]["hash"] == known["split"]["hash"]
     split = pd.read_csv(adapted / "split.tsv", sep="\t")
     mine = split[split["participant_id"] == "sub-03"]
@@ -108,6 +113,10 @@ def test_without_trials_the_regime_is_an_unseen_participant(
 ) -> None:
     out = Path(shutil.copytree(adapted, tmp_path / "out"))
     label = ("--model-label", "zero")
+    stale = [out / "models" / "zero" / f"sub-03_history.{ending}" for ending in ("tsv", "svg")]
+    stale[0].parent.mkdir()
+    for path in stale:
+        path.write_text("of an earlier adaptation")
     done = command(
         three, out, *ADAPT, "--train", "--decode", "--evaluate", "--calibration-trials", "0", *label
     )
@@ -116,6 +125,7 @@ def test_without_trials_the_regime_is_an_unseen_participant(
     assert "regime: unseen participant and unseen stimuli" in done.stderr
     config = config_of(out, "zero")
     assert config["calibration_trials"] == 0
+    assert not any(path.exists() for path in stale)
     sources = set(config["standardization"]["sources"].values())
     assert sources == {"transductive"}
     sidecar = json.loads(predictions(out, "zero")[0].with_suffix(".json").read_text())
@@ -164,6 +174,10 @@ def test_what_cannot_be_done_is_refused(three: Path, adapted: Path, command: Com
     out = Path(shutil.copytree(adapted, tmp_path / "out"))
     mask = next((three / "derivatives").rglob("sub-02*_run-01*_desc-brain_mask.nii.gz"))
     new = ("--participant-label", "03")
+    folded = Path(shutil.copytree(out / "models" / "clipmused", out / "models" / "folded")) / "config.json"
+    config = json.loads(folded.read_text())
+    config["split"] |= {"folds": 3, "held_out": "none: fitted to all folds"}
+    folded.write_text(json.dumps(config))
     refusals = [
         (("--base-model", "nobody", *new), 66, "--base-model nobody: .* there is clipmused"),
         (("--base-model", "ridge", *new), 64, "decoders of one participant each"),
@@ -176,6 +190,14 @@ def test_what_cannot_be_done_is_refused(three: Path, adapted: Path, command: Com
         ),
         (("--base-model", "clipmused", *new, "--mask", mask, "--model-label", "x"), 65, "mask"),
         (("--base-model", "clipmused", *new, "--split", "runs:3"), 64, "divided as the base's are"),
+        (("--base-model", "clipmused", *new, "--cv", "runs"), 64, "--cv runs: new participants are divided"),
+        (
+            ("--base-model", "clipmused", *new, "--method", "ms-emb"),
+            64,
+            "--method ms-emb: .* of --base-model",
+        ),
+        (("--base-model", "clipmused", *new, "--method", "all"), 64, "--method all: .* of --base-model"),
+        (("--base-model", "folded", *new), 64, "folded: trained with --cv"),
         (("--base-model", "clipmused", *new, "--decode"), 64, "nothing is fitted without --train"),
         (("--base-model", "clipmused", *new, "--model-label", "clipmused"), 64, "the base's own label"),
         (("--base-model", "clipmused", *new, "--preset", "nsd"), 64, "hyper-parameters stand"),
@@ -188,6 +210,22 @@ def test_what_cannot_be_done_is_refused(three: Path, adapted: Path, command: Com
     done = command(three, out, "group", "--base-model", "clipmused")
     assert done.returncode == 64
     assert "one by one" in done.stderr
+
+
+def test_an_ablation_that_is_adapted_stays_the_ablation(
+    three: Path, base: Path, quick: Path, command: Command, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(base, tmp_path / "out"))
+    words = ("group", "--train", "--exclude-participant-label", "03", "--method", "clip-mused:no-perp")
+    label = ("--model-label", "ablated")
+    done = command(three, out, *words, *label, "--clip-model", "demo", "--config-file", quick)
+    assert done.returncode == 0, done.stderr
+    done = command(three, out, "participant", "--base-model", "ablated", "--participant-label", "03")
+    assert done.returncode == 0, done.stderr
+    config = config_of(out, "ablated+new")
+    assert config["variant"] == "clip-mused:no-perp"
+    assert config["hyperparameters"]["training"]["lambda_perp"] == 0
+    assert len(predictions(out, "ablated+new")) == 3
 
 
 def test_a_dry_run_says_what_would_be_fitted(three: Path, base: Path, command: Command) -> None:
@@ -243,7 +281,9 @@ def test_a_fifth_person_in_native_space(quick: Path, command: Command, tmp_path:
     done = command(raider, tmp_path, *new, "--train", "--decode", "--evaluate")
     assert done.returncode == 0, done.stderr
     assert "regime: unseen trials of seen stimuli" in done.stderr
-    values = json.loads((tmp_path / "models" / "clipmused+new" / "sub-05_config.json").read_text())[
-        "decoder"
-    ]["adaptation"]["fitted_values"]
-    assert values == {"tokens": 32, "maps": 1000 * 32, "readout": 1001 * 7}
+    decoder = config_of(tmp_path, who="sub-05_")["decoder"]
+    found = decoder["adaptation"]
+    assert found["fitted_values"] == {"tokens": 32, "maps": 1000 * 32, "readout": 1001 * 7}
+    # The default decoder of trials with one label each.
+    assert decoder["label_loss"] == "softmax"
+    assert list(found["readout_weights"]) == ["own", "own, weighted", "shared"]

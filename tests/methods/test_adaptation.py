@@ -13,10 +13,12 @@ from sklearn.metrics import roc_auc_score
 
 from clipmused_bids.config import Hyperparameters, ModelOptions, TrainingOptions
 from clipmused_bids.errors import DataError, UsageError
-from clipmused_bids.methods.adaptation import adapt
+from clipmused_bids.methods import token_tuning
+from clipmused_bids.methods.adaptation import adapt, adapt_with_history
 from clipmused_bids.methods.network import NetworkMethod
 from clipmused_bids.methods.registry import create, restore
 from clipmused_bids.records import Grid, ResponseTable, TrialData, VoxelSpace
+from clipmused_bids.training.monitor import ValidationScore
 
 COMMON = Hyperparameters(
     model=ModelOptions(width=16, depth=1, heads=2, head="linear"),
@@ -207,6 +209,96 @@ def test_what_is_chosen_is_never_worse_than_the_mean_token_on_what_was_looked_at
         method = adapt(base, rows(new, 0, n), nothing(new))
         loss = adaptation_of(method)["held_out_loss"]
         assert loss["chosen"] <= loss["mean token"]
+
+
+@pytest.mark.parametrize(
+    ("last", "chosen"),
+    [
+        # Better than the start by 0.1 in the mean, with a standard error of 0.2 / sqrt(3) / 2 = 0.058.
+        ([0.8, 1.0, 1.0, 0.8], 2),
+        # By 0.1 again, with one of 0.6 / sqrt(3) / 2 = 0.173.
+        ([0.6, 1.2, 1.2, 0.6], 0),
+    ],
+)
+def test_a_base_that_waits_for_a_standard_error_lets_the_mean_token_stay(
+    last: list[float], chosen: int
+) -> None:
+    losses = [[1.0, 1.0, 1.0, 1.0], [0.99, 0.99, 0.99, 0.99], last]
+    scores = [ValidationScore(float("nan"), float(np.mean(one)), np.array(one)) for one in losses]
+    assert token_tuning._chosen(scores, careful=True) == chosen
+    assert token_tuning._chosen(scores, careful=False) == 2
+
+
+def test_a_base_that_waits_for_a_standard_error_still_learns_who_this_is(
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
+) -> None:
+    base, new, test = kinds
+    careful = base.with_fitted(base.fitted())
+    careful.hyperparameters = replace(COMMON, training=replace(COMMON.training, choose_by="loss-1se"))
+    by_n = {n: area(adapt(careful, rows(new, 0, n), nothing(new)), test) for n in (0, 40)}
+    assert by_n[40] > by_n[0] + 0.08
+
+
+def test_the_history_is_of_the_trials_that_were_left_out(
+    kinds: tuple[NetworkMethod, TrialData, TrialData],
+) -> None:
+    base, new, _ = kinds
+    method, history = adapt_with_history(base, rows(new, 0, 40), nothing(new))
+    assert history is not None
+    found = adaptation_of(method)
+    assert history.columns["epoch"] == tuple(range(41))
+    assert history.best_epoch == found["epochs"] == int(np.argmin(history.columns["val_loss"]))
+    assert history.columns["val_loss"][found["epochs"]] == found["held_out_loss"]["chosen"]
+    method, history = adapt_with_history(base, rows(new, 0, 40), rows(new, 40, 60))
+    assert history is not None
+    assert history.best_epoch == adaptation_of(method)["epochs"]
+    for n in (0, 10):
+        assert adapt_with_history(base, rows(new, 0, n), nothing(new))[1] is None
+
+
+@pytest.mark.parametrize("single_label", [True, False])
+def test_tokens_are_judged_by_the_label_loss_of_the_base(table: Table, single_label: bool) -> None:
+    """Whatever the new participant's trials look like: ``auto`` was decided when the base was trained."""
+    data = two_kinds_of_people(table, n_people=4, n_trials=160)
+    one = data.labels.argmax(axis=1) if single_label else np.zeros(data.n_trials, dtype=int)
+    labels = np.eye(3, dtype=np.float32)[one] if single_label else data.labels
+    data = replace(data, labels=labels, single_label=single_label)
+    training = replace(COMMON.training, label_loss="auto", max_epochs=4)
+    base = base_of(data, replace(COMMON, training=training))
+    assert base.config()["label_loss"] == ("softmax" if single_label else "binary")
+    new = replace(data.of_participant("04"), single_label=True)
+    few = rows(new, 0, 30)
+    loss = adaptation_of(adapt(base, few, nothing(new)))["held_out_loss"]["mean token"]
+    found = adapt(base, nothing(new), nothing(new)).predict_proba(few)
+    of_truth = np.where(few.labels == 1, found, 1 - found)
+    expected = -np.log(found[few.labels == 1] if single_label else of_truth).mean()
+    assert loss == pytest.approx(expected, rel=1e-4)
+    if single_label:
+        with pytest.raises(DataError, match="sub-04: the base was trained on trials of exactly one label"):
+            adapt(base, replace(few, single_label=False), nothing(new))
+
+
+def test_a_stack_of_a_softmax_base_serves_a_new_participant(table: Table) -> None:
+    """The default decoder's options: his readout holds weighted voxels, and his probabilities sum to 1."""
+    data = one_latent_space(table)
+    seen = np.eye(4, dtype=np.float32)[
+        np.argmax(
+            data.labels + 0.1 * np.random.default_rng(0).random((240, 4))[np.tile(np.arange(240), 4)], axis=1
+        )
+    ]
+    data = replace(data, labels=seen, single_label=True)
+    model = replace(NATIVE.model, readout="stack", voxel_weights="labels")
+    training = replace(NATIVE.training, label_loss="auto", choose_by="loss-1se")
+    base = base_of(data, replace(NATIVE, model=model, training=training))
+    new = data.of_participant("04")
+    method = adapt(base, rows(new, 0, 80), nothing(new))
+    assert list(adaptation_of(method)["readout_weights"]) == ["own", "own, weighted", "shared"]
+    test = rows(new, 160, 240)
+    found = method.predict_proba(test)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    assert area(method, test) > 0.75
+    again = restore("clip-mused", method.state(), json.loads(json.dumps(method.config())))
+    np.testing.assert_array_equal(again.predict_proba(test), found)
 
 
 def test_a_new_participant_is_restored_like_any_decoder(
