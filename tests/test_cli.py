@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipmused_bids.cli import command, config_from_arguments, expand_several, main
+from clipmused_bids.cli.repeats import SaidOnce
 from clipmused_bids.config import Config
 
 
@@ -82,3 +84,16 @@ def test_answers_without_heavy_imports(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     # The aim is 0.3 s; the bound only catches an import that slipped in, on a busy machine.
     assert time.perf_counter() - started < 5
+
+
+def test_the_terminal_hears_a_line_once_and_every_warning() -> None:
+    said = SaidOnce()
+
+    def passes(level: int, text: str, *values: object) -> bool:
+        return said.filter(logging.LogRecord("clipmused_bids", level, "", 0, text, values, None))
+
+    assert passes(logging.INFO, "Regions: %s.", "none")
+    assert not passes(logging.INFO, "Regions: none.")
+    assert passes(logging.INFO, "Regions: %s.", "some")
+    assert passes(logging.WARNING, "Regions: none.")
+    assert passes(logging.WARNING, "Regions: none.")

@@ -17,6 +17,7 @@ import click
 from clipmused_bids import __version__
 from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
+from clipmused_bids.cli.repeats import SaidOnce
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
 
@@ -81,6 +82,9 @@ def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> N
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter("%(levelname)-7s %(message)s" if verbose else "%(message)s"))
+    if not verbose and not debug:
+        # Folds and methods say the same of the same data.
+        handler.addFilter(SaidOnce())
     logger = logging.getLogger("clipmused_bids")
     logger.setLevel(logging.DEBUG)
     logger.handlers[:] = [handler]
