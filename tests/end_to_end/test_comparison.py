@@ -133,7 +133,7 @@ def test_every_trial_is_predicted_by_the_decoder_of_its_fold(folds: Path) -> Non
         sidecar = json.loads(path.with_suffix(".json").read_text())
         assert list(sidecar["WeightsHashOfFolds"]) == [str(run)]
     by_fold = table(folds, "folds", "ridge")
-    assert len(by_fold) == 3 * 3 * 2 * len(by_fold["metric"].unique())
+    assert len(by_fold) == 4 * 3 * 2 * len(by_fold["metric"].unique())
     own = by_fold[(by_fold["method"] == "ridge") & (by_fold["metric"] == "mAP")]
     mean = own.groupby("participant_id")["value"].mean()
     rows = table(folds, "comparison", "ridge")

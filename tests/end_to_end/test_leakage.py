@@ -94,7 +94,7 @@ def test_an_allowed_leak_is_named_in_every_output(
     words = "10 stimuli, by content, are in two sets"
     assert done.stderr.count(f"{LEAK}: {words}") == 2, "when it is found, and beside the scores"
     configs = sorted(out.glob("models/*/*config.json"))
-    assert len(configs) == 5, "ridge and prevalence of two people, one pooled ridge"
+    assert len(configs) == 6, "ridge and prevalence of two people, one pooled ridge, one stack of ridges"
     for path in configs:
         (leak,) = json.loads(path.read_text())["leakage"]["leaks"]
         assert leak.startswith(words)
@@ -103,7 +103,7 @@ def test_an_allowed_leak_is_named_in_every_output(
         *(p for p in out.glob("sub-*/func/*_metrics.json") if "noiseceiling" not in p.name),
     ]  # fmt: skip
     assert {p.name.rsplit("_", 1)[1] for p in sidecars} == {"predictions.json", "metrics.json"}
-    assert len(sidecars) == 3 * (6 + 6) + 3
+    assert len(sidecars) == 4 * (6 + 6) + 4
     for path in sidecars:
         (leak,) = json.loads(path.read_text())["Leakage"]
         assert leak.startswith(words), path

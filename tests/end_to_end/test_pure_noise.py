@@ -89,8 +89,8 @@ def test_noise_decodes_at_chance(noise: tuple[Path, Path], label: str) -> None:
     """Neither above nor below 99 % of what exchanged stimuli score with the same probabilities."""
     observed, null = against_permutations(*noise, label)
     lowest, highest = np.quantile(null, [0.005, 0.995], axis=0)
-    assert (observed > lowest).all(), (observed, lowest)
-    assert (observed < highest).all(), (observed, highest)
+    assert (observed >= lowest).all(), (observed, lowest)
+    assert (observed <= highest).all(), (observed, highest)
 
 
 @pytest.mark.parametrize("label", METHODS[1:])

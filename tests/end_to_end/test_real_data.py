@@ -70,7 +70,7 @@ def test_haxby_leaves_one_run_out(command: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "group_desc-ridge_comparison.tsv", sep="\t", na_values="n/a")
     rows = table[(table["participant_id"] == "group") & (table["metric"] == "top1")].set_index("method")
-    assert set(rows.index) == {"ridge", "logistic", "ridge-pooled", "prevalence"}
+    assert set(rows.index) == {"ridge", "logistic", "ridge-pooled", "ridge-stack", "prevalence"}
     assert rows.loc["ridge", "n_trials"] == 96
     assert (rows.loc[["ridge", "logistic"], "value"] >= 0.6).all()
     assert (rows.loc[["ridge", "logistic"], "p_value"] <= 0.01).all()
