@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,15 @@ from clipmused_bids.records import Grid, ResponseTable, Targets, TrialData, Voxe
 # How fast this machine is at the moment is no property of the code.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+
+@pytest.fixture(autouse=True)
+def package_log() -> Iterator[None]:
+    """Leave the package's logger as it was: the command sends it to the terminal, past what tests listen to."""
+    logger = logging.getLogger("clipmused_bids")
+    before = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
 
 
 def response_table(blocks: list[np.ndarray]) -> ResponseTable:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -12,18 +9,9 @@ from clipmused_bids.config import LabelLoss, ModelOptions
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.methods.linear_fit import fit_each, fit_pooled
-from clipmused_bids.methods.stacking import (
-    Member,
-    bounded_frequency,
-    closed_form,
-    fit_members,
-    prior_logits,
-    scores_of,
-    stack,
-)
+from clipmused_bids.methods.stacked_scores import stacked_scores
+from clipmused_bids.methods.stacking import Member, closed_form, fit_members, prior_logits
 from clipmused_bids.records import FloatArray, TrialData
-
-logger = logging.getLogger(__name__)
 
 # Of the classifier's first weights; not 0, so that everything before it learns from the first step on.
 SMALL = 0.01
@@ -56,18 +44,10 @@ def start_readout(
     if not isinstance(model.readout, FixedReadout):
         return None
     members = _members(train, options=options, alphas=alphas, loss=loss)
-    scores = [scores_of(one.held_out, train) for one in members.values()]
-    weights = stack(scores, train, loss=loss).weights
-    logger.info(
-        "readout: ridge regressions with weights %s.",
-        ", ".join(f"{weight:.2f} ({name})" for name, weight in zip(members, weights, strict=True)),
-    )
-    frequency = bounded_frequency(train)
-    total = max(float(weights.sum()), 1e-6)
-    share = weights / total
-    model.readout.start_from(*_summed(list(members.values()), share, frequency=frequency), weight=total)
+    found = stacked_scores(members, train, loss=loss)
+    model.readout.start_from(found.maps, found.offsets, weight=found.weight)
     model.shrink_head(SMALL)
-    return np.asarray(np.tensordot(share, np.stack(scores), axes=1))
+    return found.held_out
 
 
 def _members(
@@ -85,17 +65,3 @@ def _members(
 
 def _error(member: Member, train: TrialData) -> float:
     return float(np.nanmean(np.square(member.held_out - train.labels)))
-
-
-def _summed(
-    members: Sequence[Member], weights: FloatArray, *, frequency: FloatArray
-) -> tuple[list[FloatArray], list[FloatArray]]:
-    """One map (V_n, C) and one offset (C,) for each participant: the weighted sum of the members' scores."""
-    spread = frequency * (1 - frequency)
-    maps, offsets = [], []
-    for own in zip(*(member.maps for member in members), strict=True):
-        maps.append(sum(w * one.coef for w, one in zip(weights, own, strict=True)) / spread)
-        offsets.append(
-            sum(w * (one.intercept - frequency) for w, one in zip(weights, own, strict=True)) / spread
-        )
-    return maps, offsets

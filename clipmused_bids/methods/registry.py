@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipmused_bids.methods.logistic import Logistic
     from clipmused_bids.methods.prevalence import Prevalence
     from clipmused_bids.methods.ridge import Ridge
+    from clipmused_bids.methods.ridge_stack import RidgeStack
     from clipmused_bids.methods.srm import SharedResponse
 
 
@@ -114,6 +115,12 @@ def _ridge() -> type[Ridge]:
     return Ridge
 
 
+def _ridge_stack() -> type[RidgeStack]:
+    from clipmused_bids.methods.ridge_stack import RidgeStack
+
+    return RidgeStack
+
+
 def _logistic() -> type[Logistic]:
     from clipmused_bids.methods.logistic import Logistic
 
@@ -172,6 +179,18 @@ METHODS: dict[str, MethodInfo] = {
             scope="pooled", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
         ),
         restore=lambda tensors, config: _ridge().restore(tensors, config),
+    ),
+    "ridge-stack": MethodInfo(
+        per_participant=False,
+        deep=False,
+        guided=False,
+        linear=True,
+        least_participants=1,
+        description="weighted sum of ridge regressions, with voxels as they are and weighted by what labels explain",
+        create=lambda hyperparameters, _seed, _device: _ridge_stack()(
+            alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
+        ),
+        restore=lambda tensors, config: _ridge_stack().restore(tensors, config),
     ),
     "logistic": MethodInfo(
         per_participant=True,

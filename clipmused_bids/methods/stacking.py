@@ -13,15 +13,24 @@ from scipy.special import expit, log_expit, log_softmax
 
 from clipmused_bids.config import LabelLoss, VoxelWeights
 from clipmused_bids.methods.base import label_frequency
-from clipmused_bids.methods.linear_fit import LinearFit, LinearMap, fit_each, fit_pooled, linear_map
+from clipmused_bids.methods.linear_fit import (
+    MOST_OPERATIONS,
+    LinearFit,
+    LinearMap,
+    fit_each,
+    fit_pooled,
+    linear_map,
+    operations,
+    pooled_path,
+    predict,
+    sizes_of,
+)
 from clipmused_bids.methods.ridge_solver import folds_of, ridge_path, trial_rows
 from clipmused_bids.methods.voxel_weights import label_weights, weighted
 from clipmused_bids.records import BoolArray, FloatArray, IntArray, TrialData
 
 logger = logging.getLogger(__name__)
 
-# About an hour of one core: refitting a decoder for each fold is left out beyond it.
-MOST_OPERATIONS = 2e14
 # Of the weights: a standard deviation of 0.3 around equal ones that sum to 1.
 PRIOR = 10.0
 
@@ -57,7 +66,7 @@ def fit_members(
     Each reads the voxels as they are and, with ``voxel_weights``, weighted by what they have to say
     (``label_weights``). Weights are learnt from labels, and so is the first step of a pooled ridge in native space:
     held-out predictions need everything refitted without each fold. Where that is more than ``MOST_OPERATIONS``, the
-    regressions of unweighted voxels alone are stacked, by the held-out predictions that they have in closed form.
+    regressions of unweighted voxels alone are stacked, by the held-out predictions that come with their fits.
 
     Parameters
     ----------
@@ -93,18 +102,13 @@ def fit_members(
 
 def refit_operations(train: TrialData) -> float:
     """Floating-point operations of refitting all weighted decoders, by the cubes of their Gram matrices."""
-    sizes = [(int((train.participant == p).sum()), table.n_voxels) for p, table in enumerate(train.responses)]
+    sizes = sizes_of(train)
     if train.common_space and len(train.participants) > 1:
         sizes = [(train.n_trials, train.responses[0].n_voxels)] * 2
     else:
         sizes = sizes * 4
     n_folds = len(np.unique(folds_of(train.group)))
     return operations(sizes, n_fits=n_folds + 1)
-
-
-def operations(sizes: Sequence[tuple[int, int]], *, n_fits: int) -> float:
-    """Operations of ridge regressions of (trials, voxels): a Gram matrix and its eigendecomposition each."""
-    return float(n_fits * sum(n * v * min(n, v) + 9 * min(n, v) ** 3 for n, v in sizes))
 
 
 def cross_fit(train: TrialData, fit: Candidates, *, fold: IntArray, loss: LabelLoss) -> Member:
@@ -133,17 +137,6 @@ def cross_fit(train: TrialData, fit: Candidates, *, fold: IntArray, loss: LabelL
     losses = [stack([scores_of(one, train)], train, loss=loss).loss for one in predictions]
     best = int(np.argmin(losses))
     return Member(fit(train)[best], predictions[best])
-
-
-def predict(maps: Sequence[LinearMap], data: TrialData) -> FloatArray:
-    """Predictions (n, C) of all trials, in the order of ``data``."""
-    out = np.empty(data.labels.shape)
-    for p, (name, one) in enumerate(zip(data.participants, maps, strict=True)):
-        mine = np.flatnonzero(data.participant == p)
-        rows = trial_rows(data.of_participant(name))
-        for place, block in rows.blocks(np.arange(len(mine))):
-            out[mine[place]] = block @ one.coef + one.intercept
-    return out
 
 
 @dataclass(frozen=True)
@@ -268,13 +261,12 @@ def _each(train: TrialData, *, alphas: tuple[float, ...]) -> list[Maps]:
 
 
 def _pooled(train: TrialData, *, alphas: tuple[float, ...]) -> list[Maps]:
-    """One ridge of all participants at each penalty; in native space what ``fit_pooled`` chooses."""
+    """One ridge of all participants at each penalty; in native space at each penalty of its second step."""
     frequency = label_frequency(train.labels)
     if train.common_space:
         path = ridge_path(trial_rows(train), train.labels, alphas=alphas)
         return [(linear_map(*one, frequency=frequency),) * len(train.participants) for one in path]
-    maps = fit_pooled(train, alphas=alphas).maps
-    return [tuple(maps[name] for name in train.participants)]
+    return [tuple(maps[name] for name in train.participants) for maps in pooled_path(train, alphas=alphas)]
 
 
 def _of_weighted_voxels(fit: Candidates) -> Candidates:

@@ -217,7 +217,7 @@ def _model_bytes(work: Work, method: str) -> float:
         total += 0 if common else 16 * n
         total += 8.0 * n * work.n_labels if one_each and not deep and method != "prevalence" else 0
     total += 16 * n_voxels[0] if common else 0
-    if method == "ridge-pooled":
+    if method in {"ridge-pooled", "ridge-stack"}:
         total += 8.0 * work.n_labels * (n_voxels[0] if common else sum(n_voxels))
     if method == "srm":
         # A mean and at most so many features for each voxel of each participant.

@@ -74,6 +74,8 @@ class ResponseTable:
     mean, sd : tuple of ndarray, each of shape (n_voxels,)
         Standardisation of each block, in the unit of the responses; (0, 1) where none is wanted. Minimum and range
         where responses are scaled from 0 to 1.
+    weight : ndarray of shape (n_voxels,), optional
+        What each standardised voxel is multiplied by; 1 for all where there is none.
     seen : ndarray of bool, shape (n_rows,), optional
         Changed in place: rows are marked when they are read, so that what a fit looked at is known and not declared.
     """
@@ -82,6 +84,7 @@ class ResponseTable:
     columns: tuple[IntArray, ...]
     mean: tuple[FloatArray, ...]
     sd: tuple[FloatArray, ...]
+    weight: NDArray[np.float32] | None = None
     seen: BoolArray | None = None
 
     @property
@@ -108,7 +111,7 @@ class ResponseTable:
             first, last = self.columns[b].min(), self.columns[b].max() + 1
             values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start, first:last], dtype=np.float32)
             out[here] = (values[:, self.columns[b] - first] - self.mean[b]) / self.sd[b]
-        return out
+        return out if self.weight is None else out * self.weight
 
     def of_voxels(self, chosen: IntArray) -> ResponseTable:
         """Return the same rows with the voxels at the positions ``chosen`` only."""
@@ -117,14 +120,14 @@ class ResponseTable:
             columns=tuple(columns[chosen] for columns in self.columns),
             mean=tuple(mean[chosen] for mean in self.mean),
             sd=tuple(sd[chosen] for sd in self.sd),
+            weight=None if self.weight is None else self.weight[chosen],
             seen=self.seen,
         )
 
     def scaled(self, weight: FloatArray) -> ResponseTable:
         """Return the same rows, each voxel times its weight (n_voxels,); with weight 0 it reads as 0."""
-        positive = np.where(weight > 0, weight, 1.0).astype(np.float32)
-        sd = tuple(np.where(weight > 0, one / positive, np.float32(np.inf)) for one in self.sd)
-        return ResponseTable(self.blocks, self.columns, self.mean, sd)
+        single = np.asarray(weight, dtype=np.float32)
+        return replace(self, weight=single if self.weight is None else self.weight * single)
 
 
 @dataclass(frozen=True)

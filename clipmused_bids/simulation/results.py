@@ -14,7 +14,7 @@ from clipmused_bids.dataset.outputs.metric_files import read_metrics
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError
 
-BASELINES = ("ridge", "ridgepooled", "prevalence")
+BASELINES = ("ridge", "ridgepooled", "ridgestack", "prevalence")
 
 
 @click.command()

@@ -12,7 +12,7 @@ from clipmused_bids.methods.variants import VARIANTS, Variant, find_variant
 from clipmused_bids.stages.plan import Plan
 
 # What every evaluation of a group has beside the decoder.
-BASELINES = ("ridge", "ridge-pooled", "prevalence")
+BASELINES = ("ridge", "ridge-pooled", "ridge-stack", "prevalence")
 
 
 @dataclass(frozen=True)

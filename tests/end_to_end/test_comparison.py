@@ -39,7 +39,7 @@ def compared(study: Path, quick: Path, command: Command, tmp_path_factory: pytes
 def test_every_method_has_a_row_beside_its_own_outputs(compared: Path) -> None:
     rows = table(compared, "comparison")
     group = rows[rows["participant_id"] == "group"]
-    names = ["clip-mused", "clip-mused:image-only", "ridge", "prevalence", "ridge-pooled"]
+    names = ["clip-mused", "clip-mused:image-only", "ridge", "prevalence", "ridge-pooled", "ridge-stack"]
     assert group["method"].drop_duplicates().tolist() == names
     for label in group["model_label"].unique():
         metrics = table(compared, "metrics", label)
@@ -47,7 +47,7 @@ def test_every_method_has_a_row_beside_its_own_outputs(compared: Path) -> None:
         own = rows[rows["model_label"] == label].set_index(["participant_id", "metric"])
         assert len(own) == 9
         pd.testing.assert_series_equal(own["value"], metrics.loc[own.index, "value"])
-    best = group[(group["metric"] == "mAP") & group["method"].isin(["ridge", "ridge-pooled"])]
+    best = group[(group["metric"] == "mAP") & group["method"].isin(["ridge", "ridge-pooled", "ridge-stack"])]
     winner = best.loc[best["value"].idxmax(), "method"]
     others = group[(group["method"] != winner) & group["baseline"].notna()]
     assert set(others["baseline"]) == {winner}
@@ -55,7 +55,7 @@ def test_every_method_has_a_row_beside_its_own_outputs(compared: Path) -> None:
     assert ours["difference"] == pytest.approx(ours["value"] - best["value"].max())
     assert ours["people_low"] < ours["difference"] < ours["people_high"]
     assert ours["stimuli_low"] < ours["difference"] < ours["stimuli_high"]
-    assert group.loc[group["metric"] == "mAP", "p_value"].between(1 / 1001, 1).sum() == 5
+    assert group.loc[group["metric"] == "mAP", "p_value"].between(1 / 1001, 1).sum() == 6
     assert (group[group["method"] == "prevalence"]["p_value"].dropna() == 1).all(), "constants know nothing"
 
 
@@ -101,7 +101,7 @@ def test_times_are_beside_the_scores_and_kept_when_work_is_reused(
     before = {kind: (compared / f"group_desc-clipmused_{kind}.tsv").read_bytes() for kind in SAME}
     times = table(compared, "timing").set_index("model_label")
     assert (times[["fit_seconds", "decode_seconds"]] >= 0).all(axis=None)
-    assert len(times) == 5
+    assert len(times) == 6
     done = command(
         study, compared, "group", "--evaluate", "--clip-model", "demo", "--config-file", quick,
         "--method", "clip-mused,clip-mused:image-only,ridge,prevalence",
@@ -168,7 +168,7 @@ def test_a_dry_run_lists_methods_and_folds(study: Path, command: Command, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "3 folds of 64, 64, 64 trials" in done.stderr
     assert "compared with: clip-mused:no-perp" in done.stderr
-    assert "baselines of the evaluation: ridge-pooled, prevalence" in done.stderr
+    assert "baselines of the evaluation: ridge-pooled, ridge-stack, prevalence" in done.stderr
     assert "4 fits each" in done.stderr
     assert not (tmp_path / "out").exists()
 

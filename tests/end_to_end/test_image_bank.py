@@ -54,7 +54,8 @@ def test_a_bank_trains_a_decoder_as_files_do(
         json.loads((root / "models/clipmused/config.json").read_text()) for root in (out, trained)
     )
     assert ours["label_names"] == theirs["label_names"]
-    assert ours["parameters"] == theirs["parameters"]
+    sizes = [{k: v for k, v in one["parameters"].items() if k != "tokens"} for one in (ours, theirs)]
+    assert sizes[0] == sizes[1]
     assert ours["guidance"] == {"high": "image+text", "low": "images"}
     assert str(tmp_path) not in json.dumps(ours)
     catalogue = pd.read_csv(out / "stimuli/stimuli.tsv", sep="\t", dtype=str).set_index("stimulus_id")

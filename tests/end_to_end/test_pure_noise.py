@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from tests.end_to_end.conftest import Command
 
 pytestmark = pytest.mark.slow
-METHODS = ("clipmused", "clipmused+ridge", "clipmused+ridgepooled")
+METHODS = ("clipmused", "clipmused+ridge", "clipmused+ridgepooled", "clipmused+ridgestack")
 N_PERMUTATIONS = 400
 
 

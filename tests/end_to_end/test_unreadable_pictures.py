@@ -65,7 +65,7 @@ def test_every_method_leaves_out_the_same_trials(
     ridge = [config(tmp_path, "clipmused+ridge", f"sub-{p}_")["n_training_trials"] for p in ("01", "02")]
     assert sum(ridge) == expected
     n_test = int((kept["set"] == "test").sum())
-    for label in ("clipmused", "clipmused+ridge", "clipmused+ridgepooled", "clipmused+prevalence"):
+    for label in ("clipmused", "clipmused+ridge", "clipmused+ridgestack", "clipmused+prevalence"):
         assert scored(tmp_path, label).loc[("group", "mAP"), "n_trials"] == n_test
 
     before = scored(tmp_path, "clipmused")

@@ -83,6 +83,8 @@ def test_responses_on_disk(world: World) -> None:
         ("prevalence", True, (40 + 30) * (16 + 8 * 2)),
         ("ridge-pooled", True, 30 * (16 + 2 * 8 * 2 + 8 * 3)),
         ("ridge-pooled", False, (40 + 30) * (16 + 8 * 2 + 8 * 3)),
+        ("ridge-stack", True, 30 * (16 + 2 * 8 * 2 + 8 * 3)),
+        ("ridge-stack", False, (40 + 30) * (16 + 8 * 2 + 8 * 3)),
         ("logistic", True, (40 + 30) * (16 + 8 * 2 + 8 * 3)),
         # At most 100 shared features and a mean for each voxel.
         ("srm", False, (40 + 30) * (16 + 8 * 2 + 8 * 101)),
@@ -111,6 +113,26 @@ def test_time_of_what_is_not_stored(world: World, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pictures = work_of(work.plan, n_pictures=100, clip=VIT_B_16, n_training=None)
     assert by_name(seconds(pictures))["CLIP features"] == pytest.approx(100 * (35e9 / 5e10 + 0.005))
+
+
+@pytest.mark.parametrize(
+    ("method", "n_ridges"),
+    [
+        # Of 3,000 trials of each of two people, or of all 6,000 together: pairs of trials, times the measured factor.
+        ("ridge", 2 * 3000**2),
+        ("ridge-pooled", 6000**2),
+        ("ridge-stack", 2 * 6000**2),
+        # Three labels; at most 2,000 features are read.
+        ("logistic", 0.7 * 3 * 2 * 3000 * 2000),
+        ("srm", 1.3 * 3 * 2 * 3000 * 2000),
+        ("prevalence", 0),
+    ],
+)
+def test_time_of_linear_fits(world: World, method: str, n_ridges: float) -> None:
+    work = work_of(plan_of(world, method=method), n_training=6000)
+    assert by_name(seconds(work))["training"] == pytest.approx(1e-9 * 40 * n_ridges)
+    folds = replace(work, n_parts=6)
+    assert by_name(seconds(folds))["training"] == pytest.approx(6 * 1e-9 * 40 * n_ridges)
 
 
 def test_cores_are_those_the_libraries_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
