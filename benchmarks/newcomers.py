@@ -27,13 +27,11 @@ from clipmused_bids.config import build_hyperparameters, read_preset
 from clipmused_bids.methods.adaptation import adapt
 from clipmused_bids.methods.alignment import shared_response_model
 from clipmused_bids.methods.registry import create
-from clipmused_bids.methods.stacking import fit_members, predict, prior_logits, scores_of, stack
 from clipmused_bids.records import Grid, ResponseTable, TrialData, VoxelSpace
-from clipmused_bids.training.label_kind import label_loss_kind
 
 N_RUNS, N_SHARED = 8, 30
 CALIBRATION_RUNS = (1, 2, 4, 7)
-METHODS = ("adapted", "own ridge", "own ridge stack", "own logistic", "SRM + logistic")
+METHODS = ("adapted", "own ridge", "own ridge-stack", "own logistic", "SRM + logistic")
 
 
 def read(folder):
@@ -102,19 +100,6 @@ def of_runs(data, runs):
     return data.subset(np.flatnonzero(np.isin(data.group, runs)))
 
 
-def ridge_stack(train, test, *, hyperparameters):
-    """The base's own linear readout without anything of the base: ridges of plain and weighted voxels, stacked."""
-    model = hyperparameters.model
-    loss = label_loss_kind(hyperparameters.training, train)
-    members = fit_members(
-        train, alphas=hyperparameters.linear.alphas, voxel_weights=model.voxel_weights, loss=loss
-    )
-    held_out = [scores_of(one.held_out, train) for one in members.values()]
-    weights = stack(held_out, train, loss=loss).weights
-    scores = [scores_of(predict(one.maps, test), train) for one in members.values()]
-    return prior_logits(train, loss=loss) + np.tensordot(weights, np.stack(scores), axes=1)
-
-
 def n_right(scores, test):
     return int((scores.argmax(axis=1) == test.labels.argmax(axis=1)).sum())
 
@@ -165,12 +150,14 @@ def one_split(data, person, test_run, *, hyperparameters):
         started = time.perf_counter()
         adapted = adapt(base, few, nothing)
         seconds = time.perf_counter() - started
-        ridge = create("ridge", hyperparameters=hyperparameters, seed=0, device="cpu")
-        ridge.fit(few, nothing)
+        own = {}
+        for name in ("ridge", "ridge-stack"):
+            own[name] = create(name, hyperparameters=hyperparameters, seed=0, device="cpu")
+            own[name].fit(few, nothing)
         scores = {
             "adapted": adapted.predict_proba(test),
-            "own ridge": ridge.predict_proba(test),
-            "own ridge stack": ridge_stack(few, test, hyperparameters=hyperparameters),
+            "own ridge": own["ridge"].predict_proba(test),
+            "own ridge-stack": own["ridge-stack"].predict_proba(test),
             "own logistic": logistic(few.read()[0], few.labels, test.read()[0]),
             "SRM + logistic": through_srm(of_runs(group, runs), few, test),
         }
