@@ -28,9 +28,9 @@ from clipmused_bids.simulation.benchmark.running import Work, names_of, run
 from clipmused_bids.simulation.benchmark.summary import summarise
 from clipmused_bids.simulation.benchmark.tables import as_columns, as_json, as_markdown, as_text
 
-_QUICK_ROWS = ("prevalence", "ridge", "ridge-pooled", "clip-mused", "clip-mused:no-guidance")
+_QUICK_ROWS = ("prevalence", "ridge", "ridge-pooled", "ridge-stack", "clip-mused", "clip-mused:no-guidance")
 # Guidance is with, without, and beside what it must beat.
-_SWEEP_ROWS = ("ridge-pooled", "clip-mused", "clip-mused:no-guidance")
+_SWEEP_ROWS = ("ridge", "ridge-pooled", "ridge-stack", "clip-mused", "clip-mused:no-guidance")
 
 
 @click.command()
