@@ -153,7 +153,8 @@ def stack(
     """Weigh decoders, none negatively, so that the sum of their scores predicts held-out labels best.
 
     Minimises over ``w >= 0`` the labels' loss, summed, of the logits ``start + sum_k w_k s_k``, plus
-    ``PRIOR / 2 || w - 1/K ||^2``: with few trials, decoders count alike and as much as they say themselves.
+    ``PRIOR / 2 || w - 1/K ||^2``: with few trials, decoders count alike and as much as they say themselves. So they do
+    where all trials are one group, and nothing can be held out fairly.
 
     Parameters
     ----------
@@ -183,6 +184,9 @@ def stack(
         value += float(PRIOR / 2 * away @ away)
         return value / n_terms, (np.tensordot(each, slope, axes=2) + PRIOR * away) / n_terms
 
+    if len(np.unique(train.group)) < 2:
+        # Parts of a single run hold out conditions that the rest may never show: they say nothing of weights.
+        return Stack(equal, float(of_weights(equal)[0]))
     found = minimize(of_weights, equal, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(scores))
     return Stack(np.asarray(found.x), float(found.fun))
 

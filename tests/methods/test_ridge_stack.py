@@ -145,6 +145,19 @@ def test_it_beats_the_ridge_where_most_voxels_are_silent(make_trials: Callable[.
     assert area["ridge-stack"] > area["ridge"] + 0.02
 
 
+def test_a_single_run_that_shows_each_condition_once_still_decodes(
+    make_trials: Callable[..., TrialData],
+) -> None:
+    """Whatever is fitted without a condition cannot know it, so held-out parts speak against every decoder."""
+    train, test = trials(make_trials, single_label=True, common_space=False)
+    train, test = train.of_participant("01"), test.of_participant("01")
+    once = np.array([np.flatnonzero(train.labels[:, label] == 1)[0] for label in range(4)])
+    one_run = replace(train.subset(once), group=np.zeros(4, dtype=int))
+    probability = fitted(one_run).predict_proba(test)
+    assert np.ptp(probability, axis=0).max() > 0.01
+    assert roc_auc_score(test.labels, probability) > 0.6
+
+
 def test_the_history_says_what_each_member_counts(make_trials: Callable[..., TrialData]) -> None:
     train, test = trials(make_trials, common_space=False)
     method = create("ridge-stack", hyperparameters=LINEAR, seed=0, device="cpu")
