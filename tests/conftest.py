@@ -19,12 +19,12 @@ settings.load_profile("any-machine")
 
 
 @pytest.fixture(autouse=True)
-def package_log() -> Iterator[None]:
-    """Leave the package's logger as it was: the command sends it to the terminal, past what tests listen to."""
+def package_log() -> None:
+    """Let tests listen to the package's log: the command, in fixtures too, sends it to the terminal alone."""
     logger = logging.getLogger("clipmused_bids")
-    before = list(logger.handlers), logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
+    logger.handlers[:] = []
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 def response_table(blocks: list[np.ndarray]) -> ResponseTable:
