@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, History, TrialData, VoxelSpace
 from clipmused_bids.training.batches import require_finite
+from clipmused_bids.training.monitor import macro_average_precision
 
 READ_ROWS = 4096
 
@@ -211,6 +212,36 @@ def joined_trials(train: TrialData, validation: TrialData) -> TrialData:
         stimulus_id=train.stimulus_id + validation.stimulus_id,
         group=np.concatenate([train.group, validation.group]),
     )
+
+
+def fit_score_refit(
+    fit: Callable[[TrialData], None],
+    predict: Callable[[TrialData], FloatArray],
+    train: TrialData,
+    validation: TrialData,
+    *,
+    fit_on: FitOn,
+) -> float:
+    """Fit to the training trials, score the validation trials, and fit to both if ``fit_on`` says so.
+
+    Returns
+    -------
+    float
+        Macro mAP of the validation trials by the fit to the training trials; NaN where none is labelled.
+
+    Raises
+    ------
+    DataError
+        If there is no labelled training trial.
+    """
+    require_trials(train)
+    fit(train)
+    score = float("nan")
+    if validation.n_trials and not np.isnan(validation.labels).all():
+        score = macro_average_precision(validation.labels, predict(validation))
+    if fit_on == "train+validation":
+        fit(joined_trials(train, validation))
+    return score
 
 
 def closed_form_history(row: Mapping[str, float], *, report: Report | None) -> History:

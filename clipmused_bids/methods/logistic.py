@@ -16,9 +16,8 @@ from clipmused_bids.methods.base import (
     Signature,
     Tensors,
     closed_form_history,
-    joined_trials,
+    fit_score_refit,
     label_frequency,
-    require_trials,
 )
 from clipmused_bids.methods.logistic_solver import (
     Classifier,
@@ -30,7 +29,6 @@ from clipmused_bids.methods.logistic_solver import (
 from clipmused_bids.methods.ridge_solver import folds_of, trial_rows
 from clipmused_bids.methods.row_space import MOST_FEATURES, RowSpace
 from clipmused_bids.records import FloatArray, History, IntArray, TrialData
-from clipmused_bids.training.monitor import macro_average_precision
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +56,7 @@ class Logistic:
 
     def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so."""
-        require_trials(train)
-        self._fit(train)
-        score = float("nan")
-        if validation.n_trials and not np.isnan(validation.labels).all():
-            score = macro_average_precision(validation.labels, self.predict_proba(validation))
-        if self.fit_on == "train+validation":
-            self._fit(joined_trials(train, validation))
+        score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score} | {f"c_{name}": c for name, c in self._chosen.items()}
         return closed_form_history(row, report=report)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clipmused_bids.methods.srm import SharedResponse
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodInfo:
     """What is known of a method before it is built.
 
@@ -51,10 +51,10 @@ class MethodInfo:
     """
 
     per_participant: bool
-    deep: bool
-    guided: bool
-    linear: bool
-    least_participants: int
+    deep: bool = False
+    guided: bool = False
+    linear: bool = False
+    least_participants: int = 1
     description: str
     create: Callable[[Hyperparameters, int, str], Method]
     restore: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], Method]
@@ -83,8 +83,6 @@ def _network(kind: NetworkKind, description: str) -> MethodInfo:
         per_participant=False,
         deep=True,
         guided=kind.guided,
-        linear=False,
-        least_participants=1,
         description=description,
         create=create,
         restore=restore,
@@ -158,10 +156,7 @@ METHODS: dict[str, MethodInfo] = {
     "ss-mlp": _network_of_each(network_kinds.SS_MLP, "multilayer perceptron for each participant"),
     "ridge": MethodInfo(
         per_participant=True,
-        deep=False,
-        guided=False,
         linear=True,
-        least_participants=1,
         description="ridge regression for each participant, penalty by leaving groups out",
         create=lambda hyperparameters, _seed, _device: _ridge()(
             scope="participant", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
@@ -170,10 +165,7 @@ METHODS: dict[str, MethodInfo] = {
     ),
     "ridge-pooled": MethodInfo(
         per_participant=False,
-        deep=False,
-        guided=False,
         linear=True,
-        least_participants=1,
         description="one ridge regression for all participants (native space: after aligning them by ridge)",
         create=lambda hyperparameters, _seed, _device: _ridge()(
             scope="pooled", alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
@@ -182,10 +174,7 @@ METHODS: dict[str, MethodInfo] = {
     ),
     "ridge-stack": MethodInfo(
         per_participant=False,
-        deep=False,
-        guided=False,
         linear=True,
-        least_participants=1,
         description="weighted sum of ridge regressions, with voxels as they are and weighted by what labels explain",
         create=lambda hyperparameters, _seed, _device: _ridge_stack()(
             alphas=hyperparameters.linear.alphas, fit_on=hyperparameters.fit_on
@@ -194,10 +183,7 @@ METHODS: dict[str, MethodInfo] = {
     ),
     "logistic": MethodInfo(
         per_participant=True,
-        deep=False,
-        guided=False,
         linear=True,
-        least_participants=1,
         description="logistic regression for each participant, penalty by leaving groups out",
         create=lambda hyperparameters, _seed, _device: _logistic()(
             cs=hyperparameters.linear.logistic_c, fit_on=hyperparameters.fit_on
@@ -206,8 +192,6 @@ METHODS: dict[str, MethodInfo] = {
     ),
     "srm": MethodInfo(
         per_participant=False,
-        deep=False,
-        guided=False,
         linear=True,
         least_participants=2,
         description="shared response model (Chen et al. 2015) with one logistic regression for all",
@@ -221,10 +205,6 @@ METHODS: dict[str, MethodInfo] = {
     ),
     "prevalence": MethodInfo(
         per_participant=True,
-        deep=False,
-        guided=False,
-        linear=False,
-        least_participants=1,
         description="each label's training frequency",
         create=lambda hyperparameters, _seed, _device: _prevalence()(fit_on=hyperparameters.fit_on),
         restore=lambda tensors, config: _prevalence().restore(tensors, config),

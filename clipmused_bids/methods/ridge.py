@@ -9,19 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.methods.base import (
-    READ_ROWS,
     FitOn,
     Report,
     Signature,
     Tensors,
     closed_form_history,
-    joined_trials,
-    require_trials,
+    fit_score_refit,
 )
-from clipmused_bids.methods.linear_fit import LinearMap, fit_each, fit_pooled
-from clipmused_bids.methods.ridge_solver import trial_rows
+from clipmused_bids.methods.linear_fit import LinearMap, fit_each, fit_pooled, predict
 from clipmused_bids.records import FloatArray, History, TrialData
-from clipmused_bids.training.monitor import macro_average_precision
 
 
 class Ridge:
@@ -50,13 +46,7 @@ class Ridge:
 
     def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so."""
-        require_trials(train)
-        self._fit(train)
-        score = float("nan")
-        if validation.n_trials and not np.isnan(validation.labels).all():
-            score = macro_average_precision(validation.labels, self.predict_proba(validation))
-        if self.fit_on == "train+validation":
-            self._fit(joined_trials(train, validation))
+        score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score}
         row |= {f"alpha_{key}": value for key, value in self._chosen.items()}
         return closed_form_history(row, report=report)
@@ -70,15 +60,8 @@ class Ridge:
         """Predict clipped to [0, 1], (n_trials, C)."""
         assert self._signature is not None, "fit or restore first"
         self._signature.check(data)
-        out = np.empty((data.n_trials, len(self._signature.label_names)))
-        for p, participant in enumerate(data.participants):
-            one = self._maps[""] if "" in self._maps else self._maps[participant]
-            mine = np.flatnonzero(data.participant == p)
-            rows = trial_rows(data.of_participant(participant))
-            for start in range(0, len(mine), READ_ROWS):
-                part = np.arange(start, min(start + READ_ROWS, len(mine)))
-                out[mine[part]] = rows.read(part).astype(np.float64) @ one.coef + one.intercept
-        return np.clip(out, 0.0, 1.0)
+        maps = [self._maps[""] if "" in self._maps else self._maps[name] for name in data.participants]
+        return np.clip(predict(maps, data), 0.0, 1.0)
 
     def state(self) -> Tensors:
         """Return coefficients and intercepts; one pair, or one for each participant."""

@@ -16,14 +16,12 @@ from clipmused_bids.methods.base import (
     Signature,
     Tensors,
     closed_form_history,
-    joined_trials,
-    require_trials,
+    fit_score_refit,
 )
 from clipmused_bids.methods.linear_fit import LinearMap, predict
 from clipmused_bids.methods.stacked_scores import stacked_scores
 from clipmused_bids.methods.stacking import fit_members, prior_logits
 from clipmused_bids.records import FloatArray, History, TrialData
-from clipmused_bids.training.monitor import macro_average_precision
 
 # Key of the one map that serves all in a common space.
 ALL = "all"
@@ -54,13 +52,7 @@ class RidgeStack:
 
     def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so."""
-        require_trials(train)
-        self._fit(train)
-        score = float("nan")
-        if validation.n_trials and not np.isnan(validation.labels).all():
-            score = macro_average_precision(validation.labels, self.predict_proba(validation))
-        if self.fit_on == "train+validation":
-            self._fit(joined_trials(train, validation))
+        score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score}
         row |= {f"weight_{_column(name)}": weight for name, weight in self._weights.items()}
         return closed_form_history(row, report=report)

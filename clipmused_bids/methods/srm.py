@@ -15,14 +15,12 @@ from clipmused_bids.methods.base import (
     Signature,
     Tensors,
     closed_form_history,
-    joined_trials,
+    fit_score_refit,
     label_frequency,
-    require_trials,
 )
 from clipmused_bids.methods.logistic_solver import Classifier, fit_classifier
 from clipmused_bids.methods.srm_fit import SharedMap, choose, fit_maps, require_shared, shared_features
 from clipmused_bids.records import FloatArray, History, TrialData
-from clipmused_bids.training.monitor import macro_average_precision
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +68,7 @@ class SharedResponse:
         DataError
             With fewer than two participants, or where they share no training stimuli.
         """
-        require_trials(train)
-        self._fit(train)
-        score = float("nan")
-        if validation.n_trials and not np.isnan(validation.labels).all():
-            score = macro_average_precision(validation.labels, self.predict_proba(validation))
-        if self.fit_on == "train+validation":
-            self._fit(joined_trials(train, validation))
+        score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score}
         row |= {"n_features": float(self._chosen["n_features"]), "c": float(self._chosen["c"])}
         return closed_form_history(row, report=report)
