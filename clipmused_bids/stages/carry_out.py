@@ -11,7 +11,7 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_responses
-from clipmused_bids.stages.auditing import say_near_duplicates
+from clipmused_bids.stages.auditing import SplitAudit, say_near_duplicates
 from clipmused_bids.stages.catalogue import Catalogue, leave_out, store_catalogue
 from clipmused_bids.stages.contenders import Contender, asked_for, plan_of
 from clipmused_bids.stages.failures import Failures, MethodFailures
@@ -45,6 +45,8 @@ class Job:
     methods : MethodFailures
         Of methods that cannot run, and of participants in one method only.
     watch : Stopwatch
+    audits : dict of str to SplitAudit
+        What was found in each part of the split: every method of a run is trained on the same parts.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Job:
     failures: Failures
     methods: MethodFailures
     watch: Stopwatch = field(default_factory=Stopwatch)
+    audits: dict[str, SplitAudit] = field(default_factory=dict)
 
     def failures_of(self, contender: Contender) -> Failures:
         """Participants that failed: of the run, or in one method beside the main one."""
@@ -154,6 +157,7 @@ def train_contender(job: Job, contender: Contender) -> None:
         fresh = train_group(
             plan, job.tree, job.catalogue, job.split, method=plan.config.method, model_label=contender.label,
             maker=source_of(job.maker, job.plan, contender), device=job.device, failures=job.failures_of(contender),
+            audits=job.audits,
         )  # fmt: skip
     if not fresh:
         job.watch.discard(contender.label, "fit")

@@ -63,6 +63,7 @@ def train_group(
     maker: TargetSource | None,
     device: str,
     failures: Failures | None = None,
+    audits: dict[str, SplitAudit] | None = None,
 ) -> bool:
     """Train what a method needs: one decoder for all participants, or one for each, in every part of the split.
 
@@ -73,6 +74,8 @@ def train_group(
     ----------
     failures : Failures, optional
         Takes errors of decoders of single participants; without, the first one is raised.
+    audits : dict of str to SplitAudit, optional
+        What was found in each part, by its name; filled here, and the same for every method of one run.
 
     Returns
     -------
@@ -90,9 +93,11 @@ def train_group(
             hint="--method ridge-pooled decodes unseen participants of a common space",
         )
     failures = Failures(stop_at_first=True) if failures is None else failures
+    audits = {} if audits is None else audits
     fresh, parts = True, parts_of(split)
     for part in parts:
-        audited = audit_split(plan, catalogue, part.described, tree=tree)
+        if part.name not in audits:
+            audits[part.name] = audit_split(plan, catalogue, part.described, tree=tree)
         for everyone, participant in decoders_of(plan.without(failures), method=method):
             members = _with_training_trials(plan, part, everyone)
             if not members:
@@ -107,7 +112,7 @@ def train_group(
                 fresh &= train_decoder(
                     plan, tree, catalogue, split, members=members, participant=participant, method=method,
                     model_label=model_label, maker=maker, device=device, part=part,
-                    audited=audited,
+                    audited=audits[part.name],
                 )  # fmt: skip
     if len(parts) > 1:
         logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
