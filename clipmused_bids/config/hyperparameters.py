@@ -227,6 +227,9 @@ class TrainingOptions:
         Most trials that pass through the network at once (0: all of the batch that a process has). The loss is that
         of the whole batch, and the result the same but for rounding; memory shrinks, time grows by a second
         forward pass.
+    compile : bool
+        Whether torch compiles the network for training. It takes minutes at the start and needs a C++ compiler (on a
+        GPU triton besides); the result is the same but for rounding.
     """
 
     learning_rate: float = 1e-3
@@ -246,6 +249,7 @@ class TrainingOptions:
     n_seeds: int = 1
     precision: Precision = "32-true"
     micro_batch: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs", "patience", "n_seeds"):

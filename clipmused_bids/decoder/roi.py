@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, IntArray
 
-
 # One product for each region costs a processor about 10 us more than its share of a single one; a number of padding
 # about 2 ns or more (benchmarks/network.py).
 PADDING_WORTH_A_PRODUCT = 5000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from clipmused_bids.stages.rates import picture_seconds
 from clipmused_bids.stages.terminal import time_text
 from clipmused_bids.targets.clip import ClipModel, encode_images, encode_texts, load_clip
 from clipmused_bids.targets.features import choose_low, high_level, low_level
+from clipmused_bids.training.device_memory import forward_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,9 +114,10 @@ def prepare_targets(
     for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
         broken |= _add_images(maker, keys, contents)
     for keys in maker.texts.plan(list(sentences)):
-        texts = encode_texts(
-            maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
-        )
+        with _memory(maker):
+            texts = encode_texts(
+                maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
+            )
         maker.texts.add(keys, {"text": texts})
     write_descriptions(tree)
     logger.info(
@@ -179,7 +182,8 @@ def _add_images(
     opened: list[str] = []
     broken: dict[str, ClipMusedError] = {}
     pictures = _readable({key: contents[key] for key in keys}, opened, broken)
-    raw, image = encode_images(maker.clip, pictures, batch_size=maker.options.batch_size)
+    with _memory(maker):
+        raw, image = encode_images(maker.clip, pictures, batch_size=maker.options.batch_size)
     if not opened:
         return broken
     low = low_level(
@@ -191,6 +195,16 @@ def _add_images(
     )
     maker.images.add(opened, {"low": low.astype(np.float16), "image": image})
     return broken
+
+
+def _memory(maker: TargetMaker) -> AbstractContextManager[None]:
+    """Say what helps where a device has too little memory for a batch of CLIP."""
+    size = maker.options.batch_size
+    return forward_memory(
+        f"CLIP: {size} pictures or sentences at once",
+        device=maker.clip.device,
+        hint=f"[targets] batch_size = {size // 2} gives the same features" if size > 1 else "--device cpu",
+    )
 
 
 def _announce(maker: TargetMaker, *, n_images: int, n_sentences: int) -> None:
