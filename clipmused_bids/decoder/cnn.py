@@ -165,12 +165,7 @@ class CnnPatches(nn.Module):
     def embed(self, x_BV: Tensor) -> Tensor:
         """Return the patches (B, M, D), in C order of the box."""
         flat = x_BV.new_zeros(len(x_BV), math.prod(self.box_shape)).index_copy(1, self.index, x_BV)
-        volume_BXYZ = flat.view(-1, *self.box_shape)
-        if x_BV.device.type == "cpu":
-            # With channels last, in memory and so in every layer that follows, convolutions need no reordering of
-            # their input. On a GPU torch's GroupNorm would undo it: there the order stays as it is.
-            volume_BCXYZ = volume_BXYZ.unsqueeze(-1).permute(0, 4, 1, 2, 3)
-        else:
-            volume_BCXYZ = volume_BXYZ.unsqueeze(1)
-        maps_BDXYZ = self.net(volume_BCXYZ)
+        # Channels last takes 3 % less processor time, and only with weights in that order: moments that a resumed
+        # training reads back would have another order than those of one that went through (benchmarks/network.py).
+        maps_BDXYZ = self.net(flat.view(-1, 1, *self.box_shape))
         return maps_BDXYZ.flatten(2).transpose(1, 2)  # type: ignore[no-any-return]

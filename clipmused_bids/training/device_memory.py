@@ -120,7 +120,7 @@ def too_many_trials(memory: StepMemory, *, n_trials: int, batch_size: int, avail
         return UsageError(message, hint=hint)
     return UsageError(
         f"{message} {fits} at once would fit.",
-        hint=f"[training] micro_batch = {fits} keeps the batch of {batch_size} and its result; bf16-mixed precision needs less",
+        hint=f"[training] micro_batch = {fits} keeps the batch of {batch_size} and its result",
     )
 
 

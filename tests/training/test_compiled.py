@@ -33,7 +33,8 @@ def test_a_compiled_training_ends_at_the_same_weights(make_trials: Callable[...,
     """With dropout and mixing, whose random numbers must be the same, and a last batch that is smaller."""
     data = make_trials()
     halves = [data.subset(np.flatnonzero(data.group < 4)), data.subset(np.flatnonzero(data.group >= 4))]
-    assert halves[0].n_trials % OPTIONS.batch_size
+    given = replace(OPTIONS, batch_size=12, learning_rate=1e-3, max_epochs=2)
+    assert halves[0].n_trials % given.batch_size
     weights, losses, calls = [], [], []
     for on in (False, True):
         model = decoder(halves[0])
@@ -41,8 +42,7 @@ def test_a_compiled_training_ends_at_the_same_weights(make_trials: Callable[...,
         model.head.register_forward_hook(
             lambda *_, ran=ran_uncompiled: None if torch.compiler.is_compiling() else ran.append(True)
         )
-        options = replace(OPTIONS, compile=on, learning_rate=1e-3, max_epochs=2)
-        history = Trainer(model, *halves, options=options, seed=0, device=CPU).run()
+        history = Trainer(model, *halves, options=replace(given, compile=on), seed=0, device=CPU).run()
         weights.append(dict(model.state_dict()))
         losses.append(history.columns["loss"])
         calls.append(len(ran_uncompiled))
