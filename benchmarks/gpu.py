@@ -142,10 +142,8 @@ def run(
 
 
 def table(rows: list[dict]) -> str:
-    lines = [
-        f"{'case':12} {'form':13} {'processes':>9} {'samples/s':>10} {'s/step':>8} {'peak GB':>8} "
-        f"{'TFLOP/s':>8} of peak"
-    ]
+    title = f"{'case':12} {'form':13} {'processes':>9} {'samples/s':>10} {'s/step':>8} {'peak GB':>8}"
+    lines = [f"{title} {'TFLOP/s':>8} of peak"]
     for row in rows:
         if "error" in row:
             lines.append(f"{row['case']:12} {row['form']:13} {row['error']}")

@@ -2,8 +2,8 @@
 
     python benchmarks/network.py [--threads 1] [--repeats 5] [--json benchmarks/results/network.json]
 
-(a) Forward and backward pass of two volumes through preset hcp at full size (random numbers, see full_size.py), by stage.
-The formulations take turns: as in the package; ``plain``, where no layer works in place; and ``channels last``, weights
+(a) Forward and backward pass of two volumes through preset hcp at full size (random numbers, see full_size.py), by
+stage. The formulations take turns: as in the package; ``plain``, where no layer works in place; and ``channels last``, weights
 and volumes in that order of memory. All have the same weights and do the same operations.
 (b) Patches of 180 regions, of equal and of unequal (log-normal) sizes, batch 64 and width 512: one padded product, and
 one product for each region.
@@ -36,7 +36,10 @@ from clipmused_bids.methods.network_kinds import CLIP_MUSED
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.terms import batch_terms, guidance_levels, term_weights
 
-STAGES = ("scatter", "stem 1", "stem 2", "residual 1", "residual 2", "residual 3", "residual 4", "transformer, head", "losses")  # fmt: skip
+STAGES = (
+    "scatter", "stem 1", "stem 2", "residual 1", "residual 2", "residual 3", "residual 4", "transformer, head",
+    "losses",
+)  # fmt: skip
 
 
 class PlainBlock(nn.Module):
@@ -114,7 +117,8 @@ def cnn(repeats: int) -> list[dict[str, object]]:
         output = kept["output"]._replace(logits=logits, low=low, high=high)
         return total_loss(batch_terms(output, batch, levels=levels, options=options.training), weights)
 
-    forms = {"plain": plain(patches.net), "package": patches.net, "channels last": plain(patches.net).to(memory_format=torch.channels_last_3d)}  # fmt: skip
+    last = copy.deepcopy(patches.net).to(memory_format=torch.channels_last_3d)
+    forms = {"plain": plain(patches.net), "package": patches.net, "channels last": last}
     spent: dict[str, list[np.ndarray]] = {name: [] for name in forms}
     for k in range(repeats + 1):
         for name, net in forms.items():
@@ -131,7 +135,8 @@ def cnn(repeats: int) -> list[dict[str, object]]:
             "cpu_seconds": float(np.median([one[..., 0].sum() for one in found])),
             "wall_seconds_least": float(min(one[..., 1].sum() for one in found)),
             "stages": {
-                stage: {"forward": float(median[k, 0, 0]), "backward": float(median[k, 1, 0])} for k, stage in enumerate(STAGES)
+                stage: {"forward": float(median[k, 0, 0]), "backward": float(median[k, 1, 0])}
+                for k, stage in enumerate(STAGES)
             },
         })  # fmt: skip
     return rows
@@ -160,7 +165,8 @@ def regions(repeats: int) -> list[dict[str, object]]:
                 form(x).sum().backward()
                 spent[name].append(time.process_time() - start)
         rows.append({
-            "voxels": n_voxels, "sizes": sizes, "largest": max(maps.sizes), "taken": "each" if maps.unequal else "padded",
+            "voxels": n_voxels, "sizes": sizes, "largest": max(maps.sizes),
+            "taken": "each" if maps.unequal else "padded",
             **{f"{name}_cpu_seconds": float(np.median(found)) for name, found in spent.items()},
         })  # fmt: skip
     return rows
@@ -180,7 +186,8 @@ def main() -> None:
         "regions": regions(args.repeats), "cnn": cnn(args.repeats), "load_average": os.getloadavg()[0],
     }  # fmt: skip
     for row in result["regions"]:
-        print("  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()))  # fmt: skip
+        parts = (f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+        print("  ".join(parts))
     for row in result["cnn"]:
         print(
             f"{row['form']}: {row['cpu_seconds']:.2f} s of processor, {row['wall_seconds_least']:.2f} s wall"

@@ -74,8 +74,8 @@ class RegionMaps(nn.Module):
 
     def _each(self, x_BV: Tensor) -> Tensor:
         """One product for each region; nothing is copied but the voxels."""
-        regions = x_BV.index_select(1, self.voxel).split(self.sizes, dim=1)
-        maps = self.weight.split(self.sizes)
+        regions = x_BV.index_select(1, self.voxel).split_with_sizes(self.sizes, dim=1)
+        maps = self.weight.split_with_sizes(self.sizes)
         return torch.stack([x_BS @ map_SE for x_BS, map_SE in zip(regions, maps, strict=True)], dim=1)
 
     def _padded(self, x_BV: Tensor) -> Tensor:

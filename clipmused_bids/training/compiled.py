@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as aot_config
 
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.errors import UsageError
@@ -15,7 +17,7 @@ from clipmused_bids.errors import UsageError
 logger = logging.getLogger(__name__)
 
 # Dropout draws the numbers that it would draw uncompiled.
-OPTIONS: dict[str, str | int | bool | object] = {"fallback_random": True}
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
 
 
 @contextmanager
@@ -48,7 +50,9 @@ def compiled(model: Network, *, on: bool, device: torch.device) -> Iterator[None
     # An attribute of this one object in front of the method of its class; it is not a module and has no parameters.
     model.__dict__["decode"] = torch.compile(model.decode, options=OPTIONS)
     try:
-        yield
+        # The gradient of each term of the loss is looked at before that of their sum: memory is not reused between.
+        with aot_config.patch(donated_buffer=False):
+            yield
     finally:
         del model.__dict__["decode"]
 

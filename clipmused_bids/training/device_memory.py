@@ -160,14 +160,14 @@ def training_memory(
 
 
 @contextmanager
-def forward_memory(what: str, *, device: torch.device, hint: str) -> Iterator[None]:
+def forward_memory(what: str, *, device: torch.device | str, hint: str) -> Iterator[None]:
     """Turn "out of memory" of a device, where nothing is trained, into an error that says what helps.
 
     Parameters
     ----------
     what : str
         What was done, with the number of its rows (``"Decoding 256 trials at once"``).
-    device : torch.device
+    device : torch.device or str
     hint : str
 
     Raises
@@ -180,7 +180,7 @@ def forward_memory(what: str, *, device: torch.device, hint: str) -> Iterator[No
     except torch.OutOfMemoryError as error:
         needs = str(error).partition("\n")[0].partition(". GPU")[0]
         raise UsageError(
-            f"{what}: out of memory of the device, which has {available_bytes(device) / GB:.2f} GB for this "
-            f"process ({needs}).",
+            f"{what}: out of memory of the device, which has "
+            f"{available_bytes(torch.device(device)) / GB:.2f} GB for this process ({needs}).",
             hint=hint,
         ) from error
