@@ -3,8 +3,8 @@
     python benchmarks/network.py [--threads 1] [--repeats 5] [--json benchmarks/results/network.json]
 
 (a) Forward and backward pass of two volumes through preset hcp at full size (random numbers, see full_size.py), by
-stage. The formulations take turns: as in the package; ``plain``, where no layer works in place; and ``channels last``, weights
-and volumes in that order of memory. All have the same weights and do the same operations.
+stage. The formulations take turns: as in the package; ``plain``, where no layer works in place; and ``channels last``,
+weights and volumes in that order of memory. All have the same weights and do the same operations.
 (b) Patches of 180 regions, of equal and of unequal (log-normal) sizes, batch 64 and width 512: one padded product, and
 one product for each region.
 
