@@ -34,6 +34,7 @@ from clipmused_bids.stages.assemble import (
     open_responses,
 )
 from clipmused_bids.stages.contenders import asked_hyperparameters
+from clipmused_bids.stages.decoder_request import without_how_it_runs
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.newcomer_split import base_config
 from clipmused_bids.stages.plan import Plan
@@ -323,7 +324,7 @@ def _explicit_request(
     config: Config, *, hyperparameters: Mapping[str, Any], inputs: Mapping[str, Any], mask: str
 ) -> dict[str, Any]:
     """What the command line itself says about settings that a decoder fixes; all else is as stored."""
-    named = without_places(config.overrides)
+    named = without_how_it_runs(without_places(config.overrides))
     given = {name: value for name, value in named.items() if name in hyperparameters}
     explicit = _explicit_inputs(config, [name for name in inputs if name not in _EVENTS_INPUTS])
     if config.inputs.atlas is not None:

@@ -117,6 +117,12 @@ class Progress:
         )
 
 
+def reached(snapshot: Snapshot) -> tuple[int, int, str]:
+    """Epochs that are over, steps of the one under way, and why the training is over (empty while it is not)."""
+    values = snapshot.values
+    return len(values["rows"]) - 1, int(values["step"]), str(values["stopped"])
+
+
 def part_of(tensors: Tensors, prefix: str) -> dict[str, NDArray[Any]]:
     """Arrays whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

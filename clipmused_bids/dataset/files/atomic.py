@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from clipmused_bids.errors import CannotCreateError, ClipMusedError, OutputWriteError
 
@@ -53,9 +53,33 @@ def write_bytes(path: Path, content: bytes) -> Outcome:
     with writing(path):
         if _holds(path, content):
             return "unchanged"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
+        with replacing(path) as stream:
+            stream.write(content)
     return "written"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream whose content becomes that of ``path`` once the block ends without an error.
+
+    For content that is better not held in memory as a whole. Errors are those of :func:`write_bytes`; after one
+    ``path`` is as it was before.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        neighbour = path.with_name(f".{path.name[:_LONGEST_STEM]}.{uuid.uuid4().hex}.tmp")
+        try:
+            # Not tempfile: its files are private to the user, and OUT is often shared by a group.
+            with neighbour.open("xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            neighbour.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                neighbour.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -77,22 +101,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _explained(path, error) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    neighbour = path.with_name(f".{path.name[:_LONGEST_STEM]}.{uuid.uuid4().hex}.tmp")
-    try:
-        # Not tempfile: its files are private to the user, and OUT is often shared by a group.
-        with neighbour.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        neighbour.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            neighbour.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
