@@ -143,7 +143,7 @@ class StateKeeper:
             logger.log(level, "%s", self._named(text))
 
     def _interrupted(self, message: str) -> InterruptedRunError:
-        if self.stop_asked():
+        if self._stop.name:
             message = message.replace("as asked", f"as asked ({self._stop.name})")
         hint = f"the same command goes on {self._where}"
         if self._lost:
