@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BACKGROUND = (128, 128, 128)
+Prepared = TypeVar("Prepared")
 
 
 def open_picture(picture: Picture) -> Image:
@@ -49,14 +50,50 @@ def open_pictures(pictures: Mapping[str, Picture]) -> Iterator[tuple[str, Image 
     picture : PIL image or ClipMusedError
         RGB, 8 bits; or why there is none. What ends a movie is the answer for all of its frames that follow.
     """
+    for job in picture_jobs(pictures, prepare=lambda image: image):
+        yield job()
+
+
+def picture_jobs(
+    pictures: Mapping[str, Picture], *, prepare: Callable[[Image], Prepared]
+) -> Iterator[Callable[[], tuple[str, Prepared | ClipMusedError]]]:
+    """Divide the reading of many pictures into jobs, one for each, that may run in any threads.
+
+    A still picture is opened by its job. Frames of a movie are decoded one after the other by the thread that
+    iterates; their jobs prepare them only.
+
+    Parameters
+    ----------
+    pictures : mapping of str to Picture
+        By any key.
+    prepare : callable
+        What becomes of an image: a callable for several threads at once.
+
+    Yields
+    ------
+    callable
+        In the order of `open_pictures`; returns the key, and what was prepared or why there is no picture.
+    """
     frames: dict[Path, list[tuple[float, str]]] = defaultdict(list)
     for key, picture in pictures.items():
         if picture.seconds is None:
-            yield key, _opened(picture)
+            yield partial(_prepared, key, partial(_opened, picture), prepare)
         else:
             frames[picture.path].append((picture.seconds, key))
     for path, wanted in frames.items():
-        yield from _frames_of(path, sorted(wanted))
+        for key, frame in _frames_of(path, sorted(wanted)):
+            yield partial(_prepared, key, partial(_itself, frame), prepare)
+
+
+def _prepared(
+    key: str, found: Callable[[], Image | ClipMusedError], prepare: Callable[[Image], Prepared]
+) -> tuple[str, Prepared | ClipMusedError]:
+    image = found()
+    return key, image if isinstance(image, ClipMusedError) else prepare(image)
+
+
+def _itself(frame: Image | ClipMusedError) -> Image | ClipMusedError:
+    return frame
 
 
 def _opened(picture: Picture) -> Image | ClipMusedError:
@@ -98,16 +135,14 @@ def open_image(path: Path, *, most_pixels: int = MOST_PIXELS) -> Image:
 
     require_content(path)
     try:
-        with warnings.catch_warnings():
-            # Our own limit is checked below, before anything is unpacked.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                n_pixels = image.width * image.height
-                if n_pixels > most_pixels:
-                    raise _too_large(path, f"{image.width} x {image.height}", most_pixels)
-                image.load()
-                return _as_rgb(image)
-    except Image.DecompressionBombError as error:
+        # Pillow's warning of a large image is not silenced: warnings are the process's, and this runs in threads.
+        with Image.open(path, formats=_FORMATS) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > most_pixels:
+                raise _too_large(path, f"{image.width} x {image.height}", most_pixels)
+            image.load()
+            return _as_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "too many", most_pixels) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(
