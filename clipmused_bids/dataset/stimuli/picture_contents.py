@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from clipmused_bids.dataset.files.contents import content_hash
@@ -16,6 +17,8 @@ from clipmused_bids.records import Picture
 _MOVIE_DIGITS, _TIME_DIGITS = 16, 12
 # Files that are opened at a time: more than there are cores, since storage over a network answers late.
 _FILES_AT_ONCE = 8
+# Files of a job: handing over a job takes longer than hashing one small file.
+_FILES_OF_A_JOB = 32
 
 
 def content_keys(pictures: Sequence[Picture | None]) -> tuple[str | ClipMusedError, ...]:
@@ -41,9 +44,14 @@ def content_keys(pictures: Sequence[Picture | None]) -> tuple[str | ClipMusedErr
 
 def _hashes_of_files(paths: Iterable[Path]) -> dict[Path, str | ClipMusedError]:
     once = tuple(dict.fromkeys(paths))
-    jobs = (partial(_hash_of_file, path) for path in once)
-    with ReadAhead(jobs, n_threads=_FILES_AT_ONCE, ahead=4 * _FILES_AT_ONCE) as hashes:
-        return dict(zip(once, hashes, strict=True))
+    parts = (once[k : k + _FILES_OF_A_JOB] for k in range(0, len(once), _FILES_OF_A_JOB))
+    jobs = (partial(_hashes_of, part) for part in parts)
+    with ReadAhead(jobs, n_threads=_FILES_AT_ONCE, ahead=2 * _FILES_AT_ONCE) as hashes:
+        return dict(zip(once, chain.from_iterable(hashes), strict=True))
+
+
+def _hashes_of(paths: Sequence[Path]) -> list[str | ClipMusedError]:
+    return [_hash_of_file(path) for path in paths]
 
 
 def _hash_of_file(path: Path) -> str | ClipMusedError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from clipmused_bids.dataset.files.contents import require_content
 from clipmused_bids.dataset.movies.frames import read_frames
-from clipmused_bids.dataset.stimuli.banks import MOST_PIXELS, read_row
+from clipmused_bids.dataset.stimuli.banks import MOST_PIXELS, read_row, read_rows
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import Picture
 
@@ -59,8 +60,8 @@ def picture_jobs(
 ) -> Iterator[Callable[[], tuple[str, Prepared | ClipMusedError]]]:
     """Divide the reading of many pictures into jobs, one for each, that may run in any threads.
 
-    A still picture is opened by its job. Frames of a movie are decoded one after the other by the thread that
-    iterates; their jobs prepare them only.
+    A file of its own is opened by its job. Banks and movies are opened once each, and read by the thread that iterates;
+    jobs prepare what was read.
 
     Parameters
     ----------
@@ -75,11 +76,15 @@ def picture_jobs(
         In the order of `open_pictures`; returns the key, and what was prepared or why there is no picture.
     """
     frames: dict[Path, list[tuple[float, str]]] = defaultdict(list)
+    banks = _banks_of(pictures.values())
     for key, picture in pictures.items():
-        if picture.seconds is None:
-            yield partial(_prepared, key, partial(_opened, picture), prepare)
-        else:
+        if picture.seconds is not None:
             frames[picture.path].append((picture.seconds, key))
+        elif picture.dataset is not None and picture.row is not None:
+            row = next(banks[picture.path, picture.dataset])
+            yield partial(_prepared, key, partial(_itself, row), prepare)
+        else:
+            yield partial(_prepared, key, partial(_opened, picture), prepare)
     for path, wanted in frames.items():
         for key, frame in _frames_of(path, sorted(wanted)):
             yield partial(_prepared, key, partial(_itself, frame), prepare)
@@ -92,8 +97,8 @@ def _prepared(
     return key, image if isinstance(image, ClipMusedError) else prepare(image)
 
 
-def _itself(frame: Image | ClipMusedError) -> Image | ClipMusedError:
-    return frame
+def _itself(found: Image | ClipMusedError) -> Image | ClipMusedError:
+    return found
 
 
 def _opened(picture: Picture) -> Image | ClipMusedError:
@@ -101,6 +106,30 @@ def _opened(picture: Picture) -> Image | ClipMusedError:
         return open_picture(picture)
     except ClipMusedError as error:
         return error
+
+
+def _banks_of(
+    pictures: Iterable[Picture],
+) -> dict[tuple[Path, str], Iterator[Image | ClipMusedError]]:
+    """For each bank its pictures, in the order in which they are asked for."""
+    rows: dict[tuple[Path, str], list[int]] = defaultdict(list)
+    for picture in pictures:
+        if picture.dataset is not None and picture.row is not None:
+            rows[picture.path, picture.dataset].append(picture.row)
+    return {bank: _rows_of(*bank, wanted) for bank, wanted in rows.items()}
+
+
+def _rows_of(path: Path, dataset: str, wanted: Sequence[int]) -> Iterator[Image | ClipMusedError]:
+    from PIL import Image as PillowImage
+
+    wrong: ClipMusedError | None = None
+    try:
+        for pixels in read_rows(path, dataset, wanted):
+            yield pixels if isinstance(pixels, DataError) else PillowImage.fromarray(pixels)
+    except ClipMusedError as error:
+        wrong = error
+    if wrong is not None:
+        yield from repeat(wrong)
 
 
 def _frames_of(path: Path, wanted: list[tuple[float, str]]) -> Iterator[tuple[str, Image | ClipMusedError]]:
