@@ -279,7 +279,8 @@ def main():
     clip = random_clip(args.model, args.device)
     outcome = {
         "benchmark": "clip_targets", "date": f"{datetime.now(UTC):%Y-%m-%d}", "model": args.model,
-        "device": device_name(args), "cores": os.cpu_count(), "threads": args.threads, "reading_threads": picture_threads(args.device),
+        "device": device_name(args), "cores": os.cpu_count(), "threads": args.threads,
+        "reading_threads": picture_threads(args.device),
         "torch": torch.__version__, "load_average": os.getloadavg()[0], "pictures": args.pictures, "batch": args.batch,
         "format": args.format,
     }  # fmt: skip
