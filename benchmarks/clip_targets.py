@@ -14,9 +14,10 @@ another order, all with the same number of threads:
 Then the same with a stand-in for a GPU: a model that takes ``--stand-in`` ms per picture and no processor. It shows
 what reading ahead is worth where the forward pass does not compete with it for cores; it measures no GPU.
 
-A ratio is that of one repetition to the forward pass of the same repetition; the median is shown. "Waits" is the share
-of the time that the product spends outside the model: for pictures, for storing, at the start and at the end. The first
-table shows what one picture costs in one thread. Prints tables and, last, one line of JSON.
+A ratio is that of one repetition to the forward pass of the same repetition; the median is shown. "Processor" is the
+ratio of the least times of the processor, all threads together, which other work on the machine disturbs less. "Waits"
+is the share of the time that the product spends outside the model: for pictures, for storing, at the start and at the
+end. The first table shows what one picture costs in one thread. Prints tables and, last, one line of JSON.
 """
 
 from __future__ import annotations
@@ -225,15 +226,17 @@ def compare(bench, *, repeats):
         "open_clip, one at a time": bench.documented,
     }
     seconds = {name: [] for name in ways}
+    processor = {name: [] for name in ways}
     waits = {name: [] for name in ways}
     bench.forward_only()
     for turn in range(repeats):
         order = list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]
         for name in order:
             picture_features.start_encoding = watch = Watch()
-            begun = time.perf_counter()
+            begun, begun_processor = time.perf_counter(), time.process_time()
             ways[name]()
             seconds[name].append(time.perf_counter() - begun)
+            processor[name].append(time.process_time() - begun_processor)
             if name.startswith("product"):
                 waits[name].append(1 - watch.inside / seconds[name][-1])
     picture_features.start_encoding = start_encoding
@@ -245,17 +248,20 @@ def compare(bench, *, repeats):
                 f / t for f, t in zip(seconds["forward only"], taken, strict=True)
             ),
             "waits": statistics.median(waits[name]) if waits[name] else None,
+            "processor_ratio": min(processor["forward only"]) / max(min(processor[name]), 1e-9),
             "seconds": taken,
+            "processor_seconds": processor[name],
         }
         for name, taken in seconds.items()
     }
 
 
 def show(title, found):
-    print(f"\n{title}\n{'':30}{'pictures/s':>12}{'/ forward':>11}{'waits':>8}")
+    print(f"\n{title}\n{'':30}{'pictures/s':>12}{'/ forward':>11}{'processor':>11}{'waits':>8}")
     for name, one in found.items():
         waits = "" if one["waits"] is None else f"{one['waits']:.1%}"
-        print(f"{name:30}{one['pictures_per_second']:>12.2f}{one['ratio_to_forward_only']:>11.3f}{waits:>8}")
+        ratios = f"{one['ratio_to_forward_only']:>11.3f}{one['processor_ratio']:>11.3f}"
+        print(f"{name:30}{one['pictures_per_second']:>12.2f}{ratios}{waits:>8}")
 
 
 def main():
