@@ -24,7 +24,8 @@ from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import sentences_of
 from clipmused_bids.stages.contenders import asked_for, plan_of
-from clipmused_bids.stages.decode import config_of_decoder, decoder_of
+from clipmused_bids.stages.decoder_choice import decoder_of
+from clipmused_bids.stages.decoder_settings import config_of_decoder
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.invocation import (
     choose_device,

@@ -36,7 +36,7 @@ from clipmused_bids.stages.comparing import (
 )
 from clipmused_bids.stages.comparison_text import comparison_text, shown
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
-from clipmused_bids.stages.decode import decoder_of, left_out_by
+from clipmused_bids.stages.decoder_choice import decoder_of, left_out_by
 from clipmused_bids.stages.illustrate import draw_scores, write_methods
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant

@@ -67,7 +67,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     with early_lines() as early:
         config = replace(config, actions=chosen_actions(config, tree))
         if uses_stored_decoder(config) or config.base_model is not None:
-            from clipmused_bids.stages.decode import config_of_decoder
+            from clipmused_bids.stages.decoder_settings import config_of_decoder
 
             config = config_of_decoder(config, tree)
         plan = make_plan(config, failures=failures)
