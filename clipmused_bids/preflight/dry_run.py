@@ -7,10 +7,9 @@ from dataclasses import replace
 from itertools import product
 
 from clipmused_bids.config import Config
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.description import refuse_foreign
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import config_path, stored_participants
+from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
 from clipmused_bids.methods.registry import METHODS
@@ -133,9 +132,8 @@ def _stored_labels(plan: Plan, tree: OutputTree) -> tuple[str, ...]:
         return ()
     folder = tree.model_folder(plan.config.model_label)
     for participant in (None, *stored_participants(folder)):
-        path = config_path(folder, participant=participant)
-        if path.exists():
-            return tuple(read_json(path)["label_names"])
+        if model_path(folder, participant=participant).exists():
+            return tuple(read_config(folder, participant=participant)["label_names"])
     return ()
 
 
@@ -144,8 +142,9 @@ def _require_decoders(plan: Plan, tree: OutputTree, problems: Problems) -> None:
     if not uses_stored_decoder(plan.config):
         return
     folder = tree.model_folder(plan.config.model_label)
-    group = config_path(folder, participant=None)
-    known = {*stored_participants(folder), *(read_json(group)["participants"] if group.exists() else ())}
+    known = {*stored_participants(folder)}
+    if model_path(folder, participant=None).exists():
+        known |= {*read_config(folder, participant=None)["participants"]}
     for participant in plan.participants if known else ():
         if participant not in known:
             with problems.collected(participant):

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
     StoredModel,
-    config_path,
     load_model,
     model_path,
+    read_config,
     stored_participants,
 )
 from clipmused_bids.errors import MissingInputError
@@ -61,7 +60,7 @@ def left_out_by(tree: OutputTree, *, model_label: str) -> tuple[str, ...]:
     """Stimuli that the decoders of this label were trained without, since their pictures could not be read."""
     folder = tree.model_folder(model_label)
     group: list[str | None] = [None] if model_path(folder, participant=None).exists() else []
-    stored = (read_json(config_path(folder, participant=p)) for p in (*group, *stored_participants(folder)))
+    stored = (read_config(folder, participant=p) for p in (*group, *stored_participants(folder)))
     return tuple(sorted({name for config in stored for name in config.get("left_out", ())}))
 
 
@@ -70,9 +69,9 @@ def known_folds(tree: OutputTree, participant: str, folds: IntArray, *, model_la
     known = []
     for fold in np.unique(folds[folds > 0]).tolist():
         folder = tree.model_folder(model_label, fold=fold)
-        group = config_path(folder, participant=None)
+        group = model_path(folder, participant=None)
         if participant in stored_participants(folder) or (
-            group.exists() and participant in read_json(group)["participants"]
+            group.exists() and participant in read_config(folder, participant=None)["participants"]
         ):
             known.append(fold)
         else:

@@ -86,10 +86,11 @@ def test_second_run_changes_nothing(tmp_path: Path, bids_dir: Path) -> None:
     out = tmp_path / "out"
     for _ in range(2):
         prepare_tree(out, bids_dir=bids_dir, derivatives={"a": bids_dir}, environ={})
-        times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-        for path in out.iterdir():
+        files = [path for path in out.rglob("*") if path.is_file()]
+        times = {path: path.stat().st_mtime_ns for path in files}
+        for path in files:
             os.utime(path, ns=(7, 7))
-    assert len(times) == 5
+    assert len(times) == 5 + len(("raw", "a"))
     assert set(times.values()) == {7}
 
 
