@@ -10,10 +10,11 @@ import numpy as np
 
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
+    ModelRecord,
     StoredModel,
-    load_model,
     model_path,
     read_config,
+    read_record,
     stored_participants,
 )
 from clipmused_bids.errors import MissingInputError
@@ -25,7 +26,14 @@ logger = logging.getLogger(__name__)
 def decoder_of(
     tree: OutputTree, participant: str, *, model_label: str, fold: int | None = None
 ) -> StoredModel:
-    """Load the group decoder if it knows the participant, else the participant's own, else one that decodes anyone.
+    """Load the decoder of a participant; as :func:`find_decoder`."""
+    return find_decoder(tree, participant, model_label=model_label, fold=fold).load()
+
+
+def find_decoder(
+    tree: OutputTree, participant: str, *, model_label: str, fold: int | None = None
+) -> ModelRecord:
+    """Find the group decoder if it knows the participant, else the participant's own, else one that decodes anyone.
 
     Parameters
     ----------
@@ -41,12 +49,12 @@ def decoder_of(
     known: list[str] = list(stored_participants(folder))
     group = model_path(folder, participant=None)
     if group.exists():
-        model = load_model(folder, participant=None)
+        model = read_record(folder, participant=None)
         if participant in model.config["participants"]:
             return model
         known += model.config["participants"]
     if participant in stored_participants(folder):
-        return load_model(folder, participant=participant)
+        return read_record(folder, participant=participant)
     if group.exists() and _decodes_anyone(model):
         return model
     listed = f"it knows {', '.join(f'sub-{p}' for p in sorted(set(known)))}" if known else "there is none"
@@ -79,7 +87,7 @@ def known_folds(tree: OutputTree, participant: str, folds: IntArray, *, model_la
     return known
 
 
-def _decodes_anyone(model: StoredModel) -> bool:
+def _decodes_anyone(model: ModelRecord) -> bool:
     """Whether people who were not in the training data may be decoded: a common space, and nothing of one's own."""
     signature: Mapping[str, Any] = model.config["decoder"].get("signature", {})
     return bool(model.config["common_space"] and signature.get("any_participant"))

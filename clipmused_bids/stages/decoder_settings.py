@@ -12,7 +12,7 @@ from clipmused_bids.dataset.atlases.atlas_files import atlas_label
 from clipmused_bids.dataset.files.comparison import grid_fields
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
-    StoredModel,
+    ModelRecord,
     check_model,
     load_model,
     model_path,
@@ -93,7 +93,7 @@ def config_of_decoder(config: Config, tree: OutputTree) -> Config:
 def data_request(
     plan: Plan,
     person: ParticipantResponses,
-    model: StoredModel,
+    model: ModelRecord,
     label_names: Sequence[str],
     *,
     split: Split | None,

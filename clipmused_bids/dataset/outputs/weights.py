@@ -56,6 +56,36 @@ class StoredModel:
     curves: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelRecord:
+    """A stored decoder without its weights.
+
+    Parameters
+    ----------
+    folder : Path
+    participant : str or None
+        None for the decoder of the whole group.
+    config : mapping
+        What was stored with it.
+    weights_hash : str
+        SHA-256 of the array file, as ``config.json`` says.
+    """
+
+    folder: Path
+    participant: str | None
+    config: Mapping[str, Any]
+    weights_hash: str
+
+    @property
+    def path(self) -> Path:
+        """The array file."""
+        return model_path(self.folder, participant=self.participant)
+
+    def load(self) -> StoredModel:
+        """Read the weights; as :func:`load_model`."""
+        return load_model(self.folder, participant=self.participant)
+
+
 def model_path(folder: Path, *, participant: str | None) -> Path:
     """Array file of the group's decoder (None) or of one participant's own in a model folder."""
     return folder / ("model.safetensors" if participant is None else f"sub-{participant}_model.safetensors")
@@ -88,6 +118,27 @@ def read_config(folder: Path, *, participant: str | None) -> dict[str, Any]:
         If the file is broken.
     """
     return read_metadata(_existing(folder, participant))
+
+
+def read_record(folder: Path, *, participant: str | None) -> ModelRecord:
+    """Read what is known of a decoder without reading its weights.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such decoder.
+    DataError
+        If it is broken, or ``config.json`` is of another decoder.
+    """
+    config = read_config(folder, participant=participant)
+    shown = config_path(folder, participant=participant)
+    if shown.exists():
+        found = read_json(shown)
+        weights_hash = found.pop(WEIGHTS_HASH, None)
+        if isinstance(weights_hash, str) and not differences(found, config):
+            return ModelRecord(folder, participant, config, weights_hash)
+    model = load_model(folder, participant=participant)
+    return ModelRecord(folder, participant, model.config, model.weights_hash)
 
 
 def read_model(folder: Path, *, participant: str | None) -> StoredModel:

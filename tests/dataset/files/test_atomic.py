@@ -205,7 +205,7 @@ def test_a_stale_handle_is_tried_again_but_not_for_ever(
 
     monkeypatch.setattr(os, "fsync", stale)
     if failures > 3:
-        with pytest.raises(OutputWriteError, match="x: .*not written"):
+        with pytest.raises(OutputWriteError, match=r"x: .*not written"):
             write_bytes(tmp_path / "x", b"content")
         assert listing(tmp_path) == []
     else:
