@@ -136,9 +136,9 @@ def encode_images(
     high: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     for batch in _batches(images, size=batch_size):
         pixels = torch.stack([model.preprocess(image.convert("RGB")) for image in batch]).to(model.device)
-        tokens, embedding = _both_levels(model.network, pixels)
-        low.append(tokens.flatten(1).float().cpu().numpy())
-        high.append(embedding.float().cpu().numpy())
+        tokens, embedding = _both_levels(model.network, filled(pixels, size=batch_size))
+        low.append(tokens.flatten(1).float().cpu().numpy()[: len(batch)])
+        high.append(embedding.float().cpu().numpy()[: len(batch)])
     return np.concatenate(low), np.concatenate(high)
 
 
@@ -153,10 +153,21 @@ def encode_texts(model: ClipModel, texts: Sequence[str], *, batch_size: int = 25
     encoded: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     network: Any = model.network
     for batch in _batches(texts, size=batch_size):
+        tokens = filled(model.tokenize(list(batch)).to(model.device), size=batch_size)
         with torch.inference_mode():
-            embedding = network.encode_text(model.tokenize(list(batch)).to(model.device))
-        encoded.append(embedding.float().cpu().numpy())
+            embedding = network.encode_text(tokens)
+        encoded.append(embedding.float().cpu().numpy()[: len(batch)])
     return np.concatenate(encoded)
+
+
+def filled(batch: torch.Tensor, *, size: int) -> torch.Tensor:
+    """Repeat the last row until a batch has ``size`` rows.
+
+    The last bits of a feature depend on how many are computed at once. With batches of one size they do not depend on
+    what else was to be encoded, so jobs that meet the same stimulus among others store the same feature.
+    """
+    missing = size - len(batch)
+    return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
 
 
 def weights_hash(network: torch.nn.Module) -> str:
