@@ -6,7 +6,6 @@ Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from clipmused_bids import __version__
 from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
+from clipmused_bids.cli.stopping import stopping_signals
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
 
@@ -59,13 +59,7 @@ def command(**arguments: Any) -> None:
         raise SystemExit(int(dry_run(config)))
     from clipmused_bids.stages.invocation import run
 
-    # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        exit_code = run(config, command_line=tuple(sys.argv[1:]))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    raise SystemExit(int(exit_code))
+    raise SystemExit(int(run(config, command_line=tuple(sys.argv[1:]))))
 
 
 def _require_folder(bids_dir: Path) -> None:
@@ -105,6 +99,15 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are printed in one screen."""
+    try:
+        with stopping_signals(afterwards="ignore" if argv is None else "restore"):
+            return _exit_code(argv)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
+        return int(ExitCode.INTERRUPTED)
+
+
+def _exit_code(argv: Sequence[str] | None) -> int:
     arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
     try:
         command.main(args=arguments, prog_name="clipmused-bids", standalone_mode=False)
@@ -113,9 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: {error.format_message()}\nhint: clipmused-bids --help lists the options", err=True
         )
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
-        return int(ExitCode.INTERRUPTED)
     except (ClipMusedError, PermissionError) as error:
         if "--debug" in arguments:
             raise

@@ -154,12 +154,12 @@ def test_a_slow_model_has_four_batches_read_ahead_and_no_more(
     encoded = 0
     start = picture_features.start_encoding
 
-    def slow(clip: ClipModel, pixels: torch.Tensor) -> Any:
+    def slow(clip: ClipModel, pixels: torch.Tensor, *, batch_size: int) -> Any:
         nonlocal encoded
         time.sleep(0.15)
         ahead.append(len(transformed) - encoded)
         encoded += len(pixels)
-        return start(clip, pixels)
+        return start(clip, pixels, batch_size=batch_size)
 
     monkeypatch.setattr(picture_features, "start_encoding", slow)
     work.run(clip=counted(work.clip, transformed))
@@ -196,10 +196,10 @@ def interrupted(batch: int) -> Callable[[ClipModel, torch.Tensor], Any]:
     """The model, until the user gives up while it encodes a batch."""
     start, turns = picture_features.start_encoding, iter(range(1, 100))
 
-    def encode(clip: ClipModel, pixels: torch.Tensor) -> Any:
+    def encode(clip: ClipModel, pixels: torch.Tensor, *, batch_size: int) -> Any:
         if next(turns) == batch:
             signal.raise_signal(signal.SIGINT)
-        return start(clip, pixels)
+        return start(clip, pixels, batch_size=batch_size)
 
     return encode
 
