@@ -84,11 +84,13 @@ def one_by_one(work: Work) -> dict[str, dict[str, np.ndarray]]:
                 pixels[key] = work.clip.preprocess(Image.open(picture.path).convert("RGB"))
         low, high = [], []
         for start in range(0, len(pixels), BATCH):
-            batch = torch.stack(list(pixels.values())[start : start + BATCH])
+            rows = list(pixels.values())[start : start + BATCH]
+            # Always of one size: the last bits depend on it.
+            batch = torch.stack(rows + [rows[-1]] * (BATCH - len(rows)))
             with torch.inference_mode():
                 out = work.clip.network.visual.forward_intermediates(batch, indices=[0], output_fmt="NLC")
-            low.append(out["image_intermediates"][0].flatten(1).numpy())
-            high.append(out["image_features"].numpy())
+            low.append(out["image_intermediates"][0].flatten(1).numpy()[: len(rows)])
+            high.append(out["image_features"].numpy()[: len(rows)])
         features = work.finish(np.concatenate(low), np.concatenate(high))
         for row, key in enumerate(pixels):
             found[key] = {name: values[row] for name, values in features.items()}
