@@ -11,6 +11,7 @@ from clipmused_bids.errors import UsageError
 ResponseKind = Literal["auto", "lss", "lsa", "window", "betas"]
 LabelLoss = Literal["binary", "softmax"]
 VoxelWeights = Literal["none", "labels"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # nilearn's models whose derivatives can be summed over trials.
 HRF_MODELS = tuple(
     shape + terms
@@ -220,6 +221,8 @@ class TrainingOptions:
         Parameter of the Beta distribution; 0 for none (not in the paper).
     n_seeds : int
         Decoders that are trained from consecutive seeds and averaged (the paper: 1).
+    precision : {"32-true", "bf16-mixed", "16-mixed"}
+        Arithmetic of training: float32, or mixed with bfloat16 or float16, as Lightning Fabric names it.
     """
 
     learning_rate: float = 1e-3
@@ -237,7 +240,7 @@ class TrainingOptions:
     perp_scale: Literal["batch", "batch+width"] = "batch"
     mixup: float = 0.0
     n_seeds: int = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs", "patience", "n_seeds"):
