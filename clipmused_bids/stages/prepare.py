@@ -43,7 +43,7 @@ OPTIONS_OF_KIND: Mapping[str, tuple[str, ...]] = {
 
 
 def prepare_responses(
-    plan: Plan, tree: OutputTree, *, failures: Failures, ahead: Mapping[str, int] | None = None
+    plan: Plan, tree: OutputTree, *, failures: Failures, ahead: Mapping[str, Counter[str]] | None = None
 ) -> None:
     """Estimate and store what is not stored yet; each run is read once.
 
@@ -52,19 +52,21 @@ def prepare_responses(
     plan : Plan
     tree : OutputTree
     failures : Failures
-    ahead : mapping of str to int, optional
-        What other processes have made a moment ago: runs (``estimated``) and trials left out (``dropped``).
+    ahead : mapping of str to Counter, optional
+        What other processes have made of each participant a moment ago, as `make_run` counts.
 
     Raises
     ------
     CannotCreateError
         If responses of another configuration are stored and ``overwrite`` is off; names the difference.
     """
-    made: Counter[str] = Counter(ahead or {})
-    made["reused"] -= made["estimated"]
+    made: Counter[str] = Counter()
     for participant in plan.participants:
         with failures.of_participant(participant):
             made.update(_prepare_participant(plan, tree, participant))
+            before = (ahead or {}).get(participant, Counter())
+            made.update(before)
+            made["reused"] -= before["estimated"]
     logger.info(
         "Responses: %d run(s) estimated, %d reused; %d trial(s) left out.",
         made["estimated"],

@@ -76,17 +76,19 @@ class Outcome:
 
     Parameters
     ----------
+    participant : str
     made : mapping of str to int
         As `stages.prepare.make_run` counts; empty where the run is left to the process that asked.
     records : tuple of LogRecord
         What was logged on the way.
     """
 
+    participant: str
     made: Mapping[str, int]
     records: tuple[logging.LogRecord, ...] = ()
 
 
-def prepare_ahead(plan: Plan, tree: OutputTree) -> Counter[str]:
+def prepare_ahead(plan: Plan, tree: OutputTree) -> dict[str, Counter[str]]:
     """Prepare runs that are not stored yet, as many at a time as ``--nprocs`` and ``--mem`` allow.
 
     The files are the same, byte for byte, as `stages.prepare` writes: a run is worked on in the same blocks, by one
@@ -94,8 +96,8 @@ def prepare_ahead(plan: Plan, tree: OutputTree) -> Counter[str]:
 
     Returns
     -------
-    Counter of str
-        Runs (``estimated``) and trials left out (``dropped``).
+    dict of str to Counter
+        Of each participant runs (``estimated``) and trials left out (``dropped``).
 
     Raises
     ------
@@ -104,7 +106,7 @@ def prepare_ahead(plan: Plan, tree: OutputTree) -> Counter[str]:
     InterruptedRunError
         If one of the processes was ended from outside.
     """
-    made: Counter[str] = Counter()
+    made: dict[str, Counter[str]] = {}
     todo = _todo(plan, tree) if plan.config.n_processes > 1 and plan.config.inputs.betas is None else {}
     n_runs = sum(map(len, todo.values()))
     jobs = _jobs(plan, tree, todo)
@@ -121,7 +123,7 @@ def prepare_ahead(plan: Plan, tree: OutputTree) -> Counter[str]:
     with _processes(n_processes) as pool:
         futures = [pool.submit(prepare_run, job, usable // n_processes) for job in chain([first], jobs)]
         for outcome in _outcomes(futures):
-            made.update(outcome.made)
+            made.setdefault(outcome.participant, Counter()).update(outcome.made)
     return made
 
 
@@ -144,16 +146,16 @@ def prepare_run(job: RunJob, memory: int) -> Outcome:
     try:
         with _listening(records):
             if usable_memory(memory) < whole_blocks(**size_of_run(plan, job.run, job.mask)):
-                return Outcome({})
+                return Outcome(job.run.participant, {})
             made = make_run(plan, job.tree, job.run, grid=job.grid, mask=job.mask)
     except ClipMusedError as error:
         if error.exit_code in OF_EVERYONE:
             raise
-        return Outcome({})
+        return Outcome(job.run.participant, {})
     except SystemExit:
         # Files half-written are removed by now; the pool would hand it another run.
         os._exit(ExitCode.INTERRUPTED)
-    return Outcome(dict(made), tuple(records.get() for _ in range(records.qsize())))
+    return Outcome(job.run.participant, dict(made), tuple(records.get() for _ in range(records.qsize())))
 
 
 def _todo(plan: Plan, tree: OutputTree) -> dict[str, list[Run]]:

@@ -17,6 +17,13 @@ participant_of_task() {
     echo "${participants[SLURM_ARRAY_TASK_ID]}"
 }
 
+# Participants of a step of the group: those of the settings; none named is everyone.
+selection=()
+if ((${#PARTICIPANTS[@]} > 0)); then
+    # shellcheck disable=SC2034
+    selection=(--participant-label "${PARTICIPANTS[@]}")
+fi
+
 # Memory for the estimation of responses: most of what the job has.
 memory_options() {
     if ((${SLURM_MEM_PER_NODE:-0} > 0)); then

@@ -19,7 +19,7 @@ TRAIN_OPTIONS=()
 DECODE_OPTIONS=()
 EVALUATE_OPTIONS=()
 
-# Participants, without sub-. Empty: every folder sub-* of BIDS_DIR.
+# Participants of all steps, without sub-. Empty: every folder sub-* of BIDS_DIR.
 PARTICIPANTS=()
 
 # Most participants at a time.

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "docs" / "hpc"
 NODE = Path(__file__).with_name("slurm_node.sh")
 TOOLS = ("slurmctld", "slurmd", "sbatch", "scontrol", "munged")
-ATLAS = "derivatives/fmriprep/sub-{participant}/anat/sub-{participant}_space-MNI152NLin2009cAsym_desc-regions_dseg.nii.gz"
+ANATOMY = "derivatives/fmriprep/sub-{participant}/anat/sub-{participant}"
+ATLAS = f"{ANATOMY}_space-MNI152NLin2009cAsym_desc-regions_dseg.nii.gz"
 # Ten seconds of training on one core.
 TRAINING = """
 [model]
@@ -75,14 +76,14 @@ class Slurm:
         # Tasks that wait are one row, which is no task.
         return [row for row in rows if row["JobState"] != "PENDING" or len(rows) == 1]
 
-    def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 300) -> None:
+    def until(self, what: str, holds: Callable[[], bool], *, seconds: float = 600) -> None:
         """Wait until something holds."""
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, f"{what}: not after {seconds:.0f} s\n{self.run('squeue')}"
             time.sleep(0.5)
 
-    def finish(self, job: str, *, seconds: float = 420) -> list[dict[str, str]]:
+    def finish(self, job: str, *, seconds: float = 1200) -> list[dict[str, str]]:
         """Wait until a job is in no queue any more; returns its fields, or those of its tasks."""
         self.until(f"job {job}", lambda: not self.run("squeue", "-h", "--job", job).strip(), seconds=seconds)
         return self.tasks(job)
@@ -172,7 +173,9 @@ class Study:
         )
 
 
-def make_study(slurm: Slurm, demo: Path, out: Path, *, prepared: Path | None = None, **settings: str) -> Study:
+def make_study(
+    slurm: Slurm, demo: Path, out: Path, *, prepared: Path | None = None, **settings: str
+) -> Study:
     """Settings of a study; ``prepared`` is an output folder whose responses and features are taken over."""
     if prepared is not None:
         shutil.copytree(prepared, out, ignore=shutil.ignore_patterns("models", "slurm", "*clipmused*"))

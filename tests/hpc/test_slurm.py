@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def test_every_job_ends_well_in_its_order(analysis: Analysis) -> None:
         for row in rows:
             assert (row["JobState"], row["ExitCode"]) == ("COMPLETED", "0:0"), (step, row)
     order = [tasks[step] for step in ("prepare", "train", "decode", "evaluate")]
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         assert max(row["EndTime"] for row in before) <= min(row["StartTime"] for row in after)
 
 
