@@ -144,4 +144,4 @@ def test_a_failed_participant_holds_the_rest_back(slurm: Slurm, demo: Path, tmp_
     for step in ("train", "decode", "evaluate"):
         (row,) = slurm.finish(jobs[step], seconds=60)
         assert row["JobState"] == "CANCELLED"
-    assert "sub-09" in study.said("prepare", f"{jobs['prepare']}_1")
+    assert "No participant 09 in the dataset" in study.said("prepare", f"{jobs['prepare']}_1")
