@@ -12,7 +12,7 @@ from clipmused_bids.errors import ClipMusedError, ExitCode
 logger = logging.getLogger(__name__)
 
 # What has nothing to do with one participant's data would meet the next participant as well.
-OF_EVERYONE = frozenset({ExitCode.CANNOT_CREATE, ExitCode.IO_ERROR, ExitCode.INTERRUPTED})
+_OF_EVERYONE = frozenset({ExitCode.CANNOT_CREATE, ExitCode.IO_ERROR, ExitCode.INTERRUPTED})
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Failures:
         try:
             yield
         except ClipMusedError as error:
-            if error.exit_code in OF_EVERYONE:
+            if error.exit_code in _OF_EVERYONE:
                 raise
             if self.stop_at_first:
                 raise _named(error, participant) from error
@@ -117,7 +117,7 @@ class MethodFailures:
         try:
             yield
         except ClipMusedError as error:
-            if error.exit_code in OF_EVERYONE or (main and self.alone):
+            if error.exit_code in _OF_EVERYONE or (main and self.alone):
                 raise
             self.errors[label] = error
             logger.warning("%s cannot be compared: %s", name, error)

@@ -28,10 +28,15 @@ from typing import Any, cast
 from clipmused_bids.dataset.files.cores import THREAD_VARIABLES
 from clipmused_bids.dataset.files.memory import available_memory, held_memory
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.errors import ClipMusedError, ExitCode, InterruptedRunError
+from clipmused_bids.errors import (
+    CannotCreateError,
+    ClipMusedError,
+    ExitCode,
+    InterruptedRunError,
+    OutputWriteError,
+)
 from clipmused_bids.records import BoolArray, Grid, Run
 from clipmused_bids.stages.budget import usable_memory, whole_blocks
-from clipmused_bids.stages.failures import OF_EVERYONE
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import (
     estimation_space,
@@ -148,9 +153,10 @@ def prepare_run(job: RunJob, memory: int) -> Outcome:
             if usable_memory(memory) < whole_blocks(**size_of_run(plan, job.run, job.mask)):
                 return Outcome(job.run.participant, {})
             made = make_run(plan, job.tree, job.run, grid=job.grid, mask=job.mask)
-    except ClipMusedError as error:
-        if error.exit_code in OF_EVERYONE:
-            raise
+    except (CannotCreateError, OutputWriteError):
+        # Would meet the other runs as well.
+        raise
+    except ClipMusedError:
         return Outcome(job.run.participant, {})
     except SystemExit:
         # Files half-written are removed by now; the pool would hand it another run.
