@@ -6,6 +6,7 @@ Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +19,13 @@ from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
 from clipmused_bids.cli.stopping import stopping_signals
+from clipmused_bids.cli.threads import limit_threads
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
 
 __all__ = ["command", "config_from_arguments", "expand_several", "main"]
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(
@@ -48,6 +52,9 @@ def command(**arguments: Any) -> None:
     _start_logging(
         verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"], silent=reports
     )
+    if arguments["skip_bids_validation"]:
+        logger.info("--skip-bids-validation: nothing to skip; this command runs no validator.")
+    limit_threads(config.omp_threads, os.environ)
     if config.check:
         from clipmused_bids.preflight.check import check
 
