@@ -66,7 +66,9 @@ def test_a_run_leaves_its_configuration_and_log_without_places(tmp_path: Path) -
     assert (written["bids_dir"], written["output_dir"], written["split"]) == ("bids", "out", "split.tsv")
 
 
-def test_a_user_without_home_and_without_name_has_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_home_and_without_name_has_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a container that is run as any user."""
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 2_000_000_001)
