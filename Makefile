@@ -47,15 +47,10 @@ image:
 	$(ENGINE) build --file Containerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION=$(shell git rev-parse HEAD) $(IMAGE_ARGS) .
 
-# One file for Apptainer or Singularity, from the image.
+# One file for Apptainer or Singularity, from the image. What docker (25 or later) saves is an OCI archive as well.
 sif: image
 	rm -f clipmused-bids.oci.tar
-ifeq ($(ENGINE),docker)
-	docker buildx build --file Containerfile --output type=oci,dest=clipmused-bids.oci.tar --build-arg VERSION=$(VERSION) \
-	  --build-arg REVISION=$(shell git rev-parse HEAD) $(IMAGE_ARGS) .
-else
-	$(ENGINE) push $(IMAGE) oci-archive:clipmused-bids.oci.tar:$(IMAGE)
-endif
+	$(if $(filter docker,$(ENGINE)),docker save --output clipmused-bids.oci.tar $(IMAGE),$(ENGINE) push $(IMAGE) oci-archive:clipmused-bids.oci.tar:$(IMAGE))
 	apptainer build --force clipmused-bids.sif singularity.def
 	rm -f clipmused-bids.oci.tar
 

@@ -71,7 +71,10 @@ def command(**arguments: Any) -> None:
 def _require_folder(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         what = "a file, not a folder" if bids_dir.exists() else "no such folder"
-        raise MissingInputError(f"{bids_dir}: {what}.", hint="the first argument is the BIDS dataset")
+        raise MissingInputError(
+            f"{bids_dir}: {what}.",
+            hint="the first argument is the BIDS dataset; in a container bind it, e.g. -B /path/to/bids:/bids:ro",
+        )
 
 
 def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> None:

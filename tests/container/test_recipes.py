@@ -15,11 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import clipmused_bids
+from clipmused_bids.dataset.atlases import template_flow
 from clipmused_bids.dataset.atlases.template_flow import template_home
 from clipmused_bids.dataset.outputs.description import container_of
+from clipmused_bids.errors import MissingInputError
+from clipmused_bids.stages.atlas import DEFAULT_COMMON
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "Containerfile"
@@ -180,14 +185,14 @@ def test_whatever_libraries_write_by_themselves_goes_to_tmp() -> None:
         "import os, pathlib, matplotlib, torch.hub\n"
         "import huggingface_hub.constants as hub, platformdirs\n"
         "from torch._inductor.runtime.cache_dir_utils import cache_dir\n"
-        "print(matplotlib.get_cachedir(), torch.hub.get_dir(), hub.HF_HOME)\n"
+        "print(matplotlib.get_cachedir(), matplotlib.get_configdir(), torch.hub.get_dir(), hub.HF_HOME)\n"
         "print(platformdirs.user_cache_dir('x'), cache_dir())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
     )
     places = done.stdout.split()
-    assert len(places) == 5
+    assert len(places) == 6
     assert {Path(place).parts[:3] for place in places} == {("/", "tmp", "clipmused")}
 
 
@@ -208,7 +213,7 @@ def test_singularity_moves_every_cache_out_of_a_shared_tmp() -> None:
         for name in shared
         if not after[name].startswith(f"/scratch/clipmused-{os.getuid()}/")
     } == {}
-    assert "PYTHONPATH" not in after
+    assert after["PYTHONPATH"] == ""
 
 
 def test_threads_are_limited_and_the_users_packages_left_out() -> None:
@@ -275,25 +280,27 @@ def hub() -> Iterator[http.server.ThreadingHTTPServer]:
     server.server_close()
 
 
-def python_of(marker: str) -> str:
-    """Program that a RUN instruction hands to ``python -c``."""
+def build_step(marker: str) -> str:
+    """Shell script of the one RUN instruction that runs Python and has this text in it."""
     (text,) = [
         one.text for one in ALL if one.word == "RUN" and marker in one.text and "python -c" in one.text
     ]
-    (program,) = re.findall(r'python -c "(.*?)"', text, re.DOTALL)
-    return str(program)
+    return re.sub(r"--mount=\S+\s*", "", text)
 
 
 def test_weights_that_the_build_fetches_are_found_by_a_run_without_network(
     hub: http.server.ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     place = {**environment(), "HF_HUB_CACHE": str(tmp_path / "weights"), "PYTHONPATH": str(ROOT)}
-    building = {
-        **place, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
-    }  # fmt: skip
+    script = build_step("find_weights").replace("/opt/clip_weights", place["HF_HUB_CACHE"])
+    arguments = {
+        "CLIP_MODEL": "ViT-B-16",
+        "CLIP_WEIGHTS": "",
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+    }
     subprocess.run(
-        [sys.executable, "-c", python_of("find_weights"), "ViT-B-16", ""],
-        env=building,
+        ["sh", "-c", script.replace("/opt/clipmused/bin/python", sys.executable)],
+        env={**place, "HF_HUB_OFFLINE": "0", **arguments},
         check=True,
         capture_output=True,
     )
@@ -303,36 +310,79 @@ def test_weights_that_the_build_fetches_are_found_by_a_run_without_network(
     assert Path(done.stdout.strip()).read_bytes() == Hub.content
 
 
+def test_without_a_model_and_templates_nothing_is_fetched(tmp_path: Path) -> None:
+    for marker, place in (("find_weights", "/opt/clip_weights"), ("template_grid", "/opt/templateflow")):
+        script = build_step(marker).replace(place, str(tmp_path / "place"))
+        script = script.replace("/opt/clipmused/bin/python", "false")
+        none = {
+            "CLIP_MODEL": "",
+            "CLIP_WEIGHTS": "",
+            "HF_ENDPOINT": "",
+            "TEMPLATES": "",
+            "PATH": os.environ["PATH"],
+        }
+        subprocess.run(["sh", "-c", script], env=none, check=True)
+        assert list((tmp_path / "place").iterdir()) == []
+
+
+def programs_for_templates(tmp_path: Path) -> list[tuple[str, str]]:
+    """What the build would run for each template: program and template, as the shell hands them on."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\0" "$2" "$3" >>{tmp_path}/given\n')
+    python.chmod(0o755)
+    script = build_step("template_grid").replace("/opt/clipmused/bin/python", str(python))
+    names = pairs([text for text in texts("ARG") if text.startswith("TEMPLATES")])["TEMPLATES"]
+    subprocess.run(
+        ["sh", "-c", script.replace("/opt/templateflow", str(tmp_path / "templateflow"))],
+        env={"TEMPLATES": names, "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    given = (tmp_path / "given").read_text().split("\0")[:-1]
+    return list(zip(given[::2], given[1::2], strict=True))
+
+
 def test_templates_that_the_build_fetches_are_those_that_a_run_looks_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The archive's client is not asked; what the build asks for must be what the default atlas and grids are."""
-    from clipmused_bids.dataset.atlases import template_flow
-    from clipmused_bids.dataset.atlases.atlas_files import USUAL_DETAILS
-    from clipmused_bids.stages.atlas import DEFAULT_COMMON
-
-    asked: list[tuple[str, dict[str, Any]]] = []
-
-    def refuse(template: template_flow.Template, entities: dict[str, Any]) -> None:
-        asked.append((template.name, dict(entities)))
-
-    monkeypatch.setattr(template_flow, "_fetch", refuse)
-    monkeypatch.setattr(template_flow, "_reference", lambda *_: None)
-    program = python_of("templateflow")
-    for statements in (
-        program,
-        program.replace("template_grid(template, resolution=size, offline=False).shape", "None"),
-    ):
-        monkeypatch.setattr(sys, "argv", ["-c", "MNI152NLin2009cAsym"])
-        with pytest.raises(clipmused_bids.errors.MissingInputError):
-            exec(compile(statements, "Containerfile", "exec"), {})
-    assert asked[0] == ("MNI152NLin2009cAsym", {"res": "1", "suffix": "T1w", "desc": None})
-    assert asked[1] == (
-        "MNI152NLin2009cAsym", {"atlas": DEFAULT_COMMON, **USUAL_DETAILS[DEFAULT_COMMON], "suffix": "dseg"},
-    )  # fmt: skip
+    """An archive with these files alone is asked by the build's own program; it is content, and wants nothing more."""
+    home = tmp_path / "archive"
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
+    monkeypatch.setattr(
+        template_flow, "_fetch", lambda template, entities: pytest.fail(f"{template} {entities}")
+    )
+    programs = programs_for_templates(tmp_path)
+    assert [name for _, name in programs] == ["MNI152NLin2009cAsym", "MNI152NLin6Asym"]
+    for program, name in programs:
+        made = [f"tpl-{name}_res-{size:02d}_T1w.nii.gz" for size in (1, 2)]
+        made.append(f"tpl-{name}_res-01_atlas-{DEFAULT_COMMON}_desc-400Parcels7Networks_dseg.nii.gz")
+        for file in made:
+            with pytest.raises((pytest.fail.Exception, MissingInputError)):
+                run_here(monkeypatch, program, name)
+            (home / f"tpl-{name}").mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), home / f"tpl-{name}" / file)
+        run_here(monkeypatch, program, name)
 
 
-def test_makefile_names_the_file_and_the_tests() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in ("image", "sif", "test-container"):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+def run_here(monkeypatch: pytest.MonkeyPatch, program: str, word: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["-c", word])
+    exec(compile(program, "Containerfile", "exec"), {})
+
+
+@pytest.mark.parametrize("engine", ["podman", "docker", "buildah"])
+def test_make_builds_with_each_engine(engine: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "sif", f"ENGINE={engine}", "IMAGE_ARGS=--build-arg CLIP_MODEL="],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    build, _, save, apptainer, _ = done.stdout.replace("\\\n", " ").splitlines()
+    image = f"clipmused-bids:{clipmused_bids.__version__}"
+    assert build.split()[:6] == [engine, "build", "--file", "Containerfile", "--tag", image]
+    assert build.split()[-3:] == ["--build-arg", "CLIP_MODEL=", "."]
+    assert f"VERSION={clipmused_bids.__version__}" in build.split()
+    assert re.search(r"REVISION=[0-9a-f]{40} ", build) or not (ROOT / ".git").exists()
+    assert save.startswith(f"{engine} {'save' if engine == 'docker' else 'push'} ")
+    assert "clipmused-bids.oci.tar" in save
+    assert apptainer == "apptainer build --force clipmused-bids.sif singularity.def"
