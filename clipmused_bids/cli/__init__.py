@@ -6,6 +6,7 @@ Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -106,8 +107,17 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
     )
 
 
+def _settle_home() -> None:
+    # In a container the user may be one that the system does not know. Libraries fail when imported without a home.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are printed in one screen."""
+    _settle_home()
     arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
     try:
         command.main(args=arguments, prog_name="clipmused-bids", standalone_mode=False)

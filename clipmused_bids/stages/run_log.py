@@ -109,16 +109,8 @@ def _places(config: Config) -> list[Path]:
         *(folder.absolute() for folder in folders),
         *(Path(text) for text in named if Path(text).is_absolute()),
         template_home(),
-        *_home(),
+        Path.home(),
     ]
-
-
-def _home() -> list[Path]:
-    # In a container the user may be one that the system does not know, without HOME.
-    try:
-        return [Path.home()]
-    except RuntimeError:
-        return []
 
 
 def _described(config: Config, command_line: Sequence[str]) -> dict[str, Any]:

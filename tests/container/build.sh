@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the image and from it the file that Apptainer runs, from nothing, on a Debian machine, as root:
 #
-#     tests/container/build.sh [tools] [base] [image] [archive] [apptainer] [sif] [validator]    (none: all)
+#     tests/container/build.sh [tools] [base] [image] [tidy] [archive] [apptainer] [sif] [validator]    (none: all)
 #
 # What exists is used again. Everything is kept below CLIPMUSED_CONTAINER_DIR. The base image is made here by debootstrap,
 # since a registry may be out of reach; CLIP weights and templates are left out unless IMAGE_ARGS says otherwise.
@@ -60,6 +60,23 @@ image() {
     --build-arg CLIP_MODEL= --build-arg TEMPLATES= ${IMAGE_ARGS:-} "${secrets[@]}" "$source" 2>&1 | tee "$work/image.log"
 }
 
+# Layers that the last build did not use are of no more use to the next: each may be 5 GB.
+tidy() {
+  local id used
+  "${buildah[@]}" rm --all >/dev/null
+  used=$(for id in "$base" "$image"; do "${buildah[@]}" inspect --type image --format '{{.FromImageID}}' "$id"; done | tr '\n' ' ')
+  used+=$(sed -nE 's/^--> (Using cache )?([0-9a-f]{11}).*/\2/p' "$work/image.log" | tr '\n' ' ')
+  # Newest first, so that what others were made from goes after them.
+  for id in $("${buildah[@]}" images --all --quiet --no-trunc); do
+    id=${id#sha256:}
+    case " $used" in
+      *" ${id:0:11}"*) ;;
+      # With an image go those it alone was made from, which come later in this list.
+      *) "${buildah[@]}" rmi "$id" >/dev/null 2>&1 || true ;;
+    esac
+  done
+}
+
 digest() { "${buildah[@]}" inspect --type image --format '{{.FromImageID}}' "$image"; }
 
 archive() {
@@ -103,8 +120,8 @@ export TMPDIR="$work/tmp"
 mkdir -p "$TMPDIR"
 for step in "${@:-all}"; do
   case $step in
-    all) for each in tools base image archive apptainer sif validator; do "$each"; done ;;
-    tools | base | image | archive | apptainer | sif | validator) "$step" ;;
-    *) echo "usage: $0 [tools] [base] [image] [archive] [apptainer] [sif] [validator]" >&2; exit 64 ;;
+    all) for each in tools base image tidy archive apptainer sif validator; do "$each"; done ;;
+    tools | base | image | tidy | archive | apptainer | sif | validator) "$step" ;;
+    *) echo "usage: $0 [tools] [base] [image] [tidy] [archive] [apptainer] [sif] [validator]" >&2; exit 64 ;;
   esac
 done

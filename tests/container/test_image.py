@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import tomllib
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -362,6 +363,19 @@ class AsDockerStartsIt(Study):
             if not path.is_symlink() and not path.stat().st_mode & (0o005 if path.is_dir() else 0o004)
         ]
         self.assertEqual(closed, [])
+
+    def test_packages_are_those_of_the_lock_file(self) -> None:
+        locked = {}
+        for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
+            locked.setdefault(package["name"], set()).add(package.get("version", VERSION))
+        packages = Path(self.mount) / "opt" / "clipmused" / "lib" / "python3.11" / "site-packages"
+        found = [
+            path.name.removesuffix(".dist-info").rpartition("-") for path in packages.glob("*.dist-info")
+        ]
+        installed = {name.lower().replace("_", "-").replace(".", "-"): version for name, _, version in found}
+        self.assertIn("torch", installed)
+        differing = {name: text for name, text in installed.items() if text not in locked.get(name, ())}
+        self.assertEqual(differing, {})
 
     def test_nothing_of_the_build_is_left(self) -> None:
         root = Path(self.mount)

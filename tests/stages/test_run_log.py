@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tomllib
 from pathlib import Path
 
@@ -64,21 +63,6 @@ def test_a_run_leaves_its_configuration_and_log_without_places(tmp_path: Path) -
     assert written["hyperparameters"]["targets"]["clip_model"] == "local-dir:clip"
     assert written["hyperparameters"]["model"]["depth"] == 24, "the preset that was used"
     assert (written["bids_dir"], written["output_dir"], written["split"]) == ("bids", "out", "split.tsv")
-
-
-def test_a_user_without_home_and_without_name_has_a_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a container that is run as any user."""
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_001)
-    config = Config(
-        bids_dir=tmp_path / "bids", output_dir=tmp_path / "out", level="group", actions=("train",)
-    )
-    with early_lines() as early, run_log(OutputTree(config.output_dir), config, command_line=[], early=early):
-        logging.getLogger("clipmused_bids").warning("a line")
-    (log,) = (tmp_path / "out" / "logs").glob("*/log.txt")
-    assert "a line" in log.read_text()
 
 
 @pytest.mark.parametrize(
