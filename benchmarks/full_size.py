@@ -37,8 +37,9 @@ from clipmused_bids.methods.architecture import build_decoder, choose_architectu
 from clipmused_bids.methods.network_kinds import CLIP_MUSED
 from clipmused_bids.records import Grid, ResponseTable, Targets, TrialData, VoxelSpace
 from clipmused_bids.training.batches import TrialReader
-from clipmused_bids.training.loop import batch_terms, guidance_levels, term_weights, trained_parameters
-from clipmused_bids.training.monitor import gradient_norms
+from clipmused_bids.training.monitor import backpropagated, gradient_norms
+from clipmused_bids.training.optimizer import trained_parameters
+from clipmused_bids.training.terms import batch_terms, guidance_levels, term_weights
 
 CPU = torch.device("cpu")
 ADDITIONS = {"model": ("readout", "head", "input_dropout"), "training": ("perp_scale",)}
@@ -162,7 +163,7 @@ def measure(name: str, *, additions: bool) -> dict[str, object]:
 
     def terms():
         output = model(batch.responses, batch.participants, scores_BC=batch.scores)
-        return batch_terms(output, batch, levels=levels, mixing=None, options=options.training)
+        return batch_terms(output, batch, levels=levels, options=options.training)
 
     start = time.perf_counter()
     torch.stack([weights[key] * value for key, value in terms().items()]).sum().backward()
@@ -170,7 +171,7 @@ def measure(name: str, *, additions: bool) -> dict[str, object]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     model.zero_grad(set_to_none=True)
     values = terms()
-    norms = gradient_norms(values, weights, trained_parameters(model))
+    norms = gradient_norms(values, weights, backpropagated(trained_parameters(model)))
     two = training_cost(model, n_voxels=architecture.n_voxels, batch_size=2)
     full = training_cost(model, n_voxels=architecture.n_voxels, batch_size=options.training.batch_size)
     return {

@@ -11,6 +11,7 @@ from clipmused_bids.errors import UsageError
 ResponseKind = Literal["auto", "lss", "lsa", "window", "betas"]
 LabelLoss = Literal["binary", "softmax"]
 VoxelWeights = Literal["none", "labels"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # nilearn's models whose derivatives can be summed over trials.
 HRF_MODELS = tuple(
     shape + terms
@@ -220,6 +221,12 @@ class TrainingOptions:
         Parameter of the Beta distribution; 0 for none (not in the paper).
     n_seeds : int
         Decoders that are trained from consecutive seeds and averaged (the paper: 1).
+    precision : {"32-true", "bf16-mixed", "16-mixed"}
+        Of the network; losses are computed in float32.
+    micro_batch : int
+        Most trials that pass through the network at once (0: all of the batch that a process has). The loss is that
+        of the whole batch, and the result the same but for rounding; memory shrinks, time grows by a second
+        forward pass.
     """
 
     learning_rate: float = 1e-3
@@ -237,14 +244,17 @@ class TrainingOptions:
     perp_scale: Literal["batch", "batch+width"] = "batch"
     mixup: float = 0.0
     n_seeds: int = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    micro_batch: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs", "patience", "n_seeds"):
             _require(getattr(self, name) > 0, f"training.{name} must be positive")
         for name in ("learning_rate", "decay_factor"):
             _require(getattr(self, name) > 0, f"training.{name} must be positive")
-        for name in ("weight_decay", "lambda_perp", "lambda_low", "lambda_high", "mixup", "decay_every"):
+        for name in ("weight_decay", "lambda_perp", "lambda_low", "lambda_high", "mixup", "decay_every",
+            "micro_batch",
+        ):  # fmt: skip
             _require(getattr(self, name) >= 0, f"training.{name} must not be negative")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clipmused_bids.decoder.parts import RowDropout
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention.
@@ -69,7 +71,7 @@ class Block(nn.Module):
         self.attention = SelfAttention(width, heads=heads)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

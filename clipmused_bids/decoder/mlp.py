@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from clipmused_bids.decoder.network import DecoderOutput, Features, Network, classifier
+from clipmused_bids.decoder.parts import RowDropout
 from clipmused_bids.decoder.readout import FixedReadout, LearnedReadout
 
 
@@ -75,4 +76,4 @@ class Mlp(Network):
 
 
 def _hidden_layer(n_inputs: int, width: int, *, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_inputs, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout))
+    return nn.Sequential(nn.Linear(n_inputs, width), nn.LayerNorm(width), nn.GELU(), RowDropout(dropout))

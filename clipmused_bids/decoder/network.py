@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from clipmused_bids.decoder.parts import Part, RowDropout, rows_of
 from clipmused_bids.decoder.readout import FixedReadout, LearnedReadout
 from clipmused_bids.decoder.tokens import INITIAL_SPREAD
 
@@ -94,7 +95,7 @@ class Network(nn.Module, ABC):
         super().__init__()
         self.patches = patches
         self.n_participants = n_participants
-        self.input_dropout = nn.Dropout(input_dropout)
+        self.input_dropout = RowDropout(input_dropout)
         self.readout = readout
 
     @abstractmethod
@@ -121,6 +122,7 @@ class Network(nn.Module, ABC):
         participants: Sequence[int],
         *,
         scores_BC: Tensor | None = None,
+        part: Part | None = None,
         with_attention: bool = False,
     ) -> DecoderOutput:
         """Decode trials that are grouped by participant.
@@ -133,6 +135,8 @@ class Network(nn.Module, ABC):
             Index of each group's participant.
         scores_BC : Tensor of shape (B, C), optional
             Stand in for the scores of a ``FixedReadout`` (held-out scores, while training).
+        part : Part, optional
+            Which rows of a larger batch these are; without, they are the whole batch.
         with_attention : bool
             Also return the attention maps of every block; the result is the same, the fused kernel is not used.
 
@@ -140,18 +144,41 @@ class Network(nn.Module, ABC):
         -------
         DecoderOutput
         """
-        groups = list(zip(responses, participants, strict=True))
-        f_BF = torch.cat([self.patches.features(self.input_dropout(x_BV), n) for x_BV, n in groups])
-        participant_B = torch.cat([torch.full((len(x_BV),), n, device=f_BF.device) for x_BV, n in groups])
-        output = self.decode(f_BF, participant_B, with_attention=with_attention)
-        logits_BC = output.logits
-        if isinstance(self.readout, LearnedReadout):
-            logits_BC = logits_BC + self.readout(f_BF)
-        elif self.readout is not None:
-            if scores_BC is None:
-                scores_BC = torch.cat([self.readout.scores(x_BV, n) for x_BV, n in groups])
-            logits_BC = logits_BC + self.readout(scores_BC)
-        return output._replace(logits=logits_BC)
+        with rows_of(self, part):
+            groups = list(zip(responses, participants, strict=True))
+            f_BF = torch.cat(
+                [
+                    self.patches.features(x_BV, n)
+                    for x_BV, n in zip(self._dropped(responses, part), participants, strict=True)
+                ]
+            )
+            participant_B = torch.cat([torch.full((len(x_BV),), n, device=f_BF.device) for x_BV, n in groups])
+            output = self.decode(f_BF, participant_B, with_attention=with_attention)
+            logits_BC = output.logits
+            if isinstance(self.readout, LearnedReadout):
+                logits_BC = logits_BC + self.readout(f_BF)
+            elif self.readout is not None:
+                if scores_BC is None:
+                    scores_BC = torch.cat([self.readout.scores(x_BV, n) for x_BV, n in groups])
+                logits_BC = logits_BC + self.readout(scores_BC)
+            return output._replace(logits=logits_BC)
+
+    def _dropped(self, responses: Sequence[Tensor], part: Part | None) -> list[Tensor]:
+        """Drop voxels of each group; of groups that are not in this part the random numbers are drawn all the same."""
+        drop = self.input_dropout
+        if not drop.drops:
+            return list(responses)
+        if part is None or part.is_whole:
+            return [drop(x_BV) for x_BV in responses]
+        left = iter(responses)
+        dropped = []
+        for group, rows in part.overlaps():
+            factors = drop.factors(responses[0], n_rows=part.sizes[group], n_values=(part.n_voxels[group],))[
+                rows
+            ]
+            if len(factors):
+                dropped.append(next(left) * factors)
+        return dropped
 
 
 def classifier(n_inputs: int, n_labels: int, *, hidden: Sequence[int] = ()) -> nn.Sequential:

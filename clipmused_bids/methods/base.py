@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmused_bids.errors import DataError
+from clipmused_bids.methods.context import ALONE, FitContext, Report
 from clipmused_bids.records import FloatArray, History, TrialData, VoxelSpace
 from clipmused_bids.training.batches import require_finite
 from clipmused_bids.training.monitor import macro_average_precision
@@ -18,14 +19,13 @@ from clipmused_bids.training.monitor import macro_average_precision
 READ_ROWS = 4096
 
 FitOn = Literal["train", "train+validation"]
-Report = Callable[[dict[str, Any]], None]
 Tensors = dict[str, NDArray[Any]]
 
 
 class Method(Protocol):
     """A decoder of labels; ``fit`` once, then ``predict_proba`` any number of times."""
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit to training trials; validation trials may choose hyper-parameters and weights, never fit them."""
         ...
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.methods.base import Method, Report, Signature, Tensors, require_trials
+from clipmused_bids.methods.base import Method, Signature, Tensors, require_trials
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.records import FloatArray, History, TrialData
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class EachParticipant:
         self._signature: Signature | None = None
         self._own: dict[str, Method] = {}
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit each participant to his own trials.
 
         Returns
@@ -44,9 +45,11 @@ class EachParticipant:
         self._own, histories = {}, []
         for p, name in enumerate(train.participants):
             method = self._make()
-            told = report if len(train.participants) == 1 else _with_participant(report, number=p + 1)
+            own = context.of(f"sub-{name}")
+            if len(train.participants) > 1:
+                own = own.told(participant=float(p + 1))
             histories.append(
-                method.fit(train.of_participant(name), validation.of_participant(name), report=told)
+                method.fit(train.of_participant(name), validation.of_participant(name), context=own)
             )
             self._own[name] = method
         return histories[0] if len(histories) == 1 else _one_after_another(train.participants, histories)
@@ -102,12 +105,6 @@ class EachParticipant:
             part = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
             method._own[name] = restore_one(part, own)
         return method
-
-
-def _with_participant(report: Report | None, *, number: int) -> Report | None:
-    if report is None:
-        return None
-    return lambda row: report({"participant": float(number)} | row)
 
 
 def _one_after_another(participants: Sequence[str], histories: Sequence[History]) -> History:

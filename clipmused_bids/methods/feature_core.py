@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmused_bids.decoder.network import Features, Network
+from clipmused_bids.decoder.parts import RowDropout
 from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches
 from clipmused_bids.records import FloatArray, ResponseTable, TrialData
@@ -57,7 +58,7 @@ def core_of(model: Network) -> Network:
         readout.start_from([pick], [np.zeros(n_labels)], weight=float(core.readout.weight.detach()))
         core.readout = readout.to(next(core.parameters()).device)
     core.patches = FeaturePatches(core.patches)
-    core.input_dropout = nn.Dropout(0.0)
+    core.input_dropout = RowDropout(0.0)
     return core
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from clipmused_bids.methods.base import (
     READ_ROWS,
     FitOn,
-    Report,
     Signature,
     Tensors,
     closed_form_history,
     fit_score_refit,
     label_frequency,
 )
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.methods.logistic_solver import (
     Classifier,
     Fold,
@@ -54,11 +54,11 @@ class Logistic:
         self._classifiers: dict[str, Classifier] = {}
         self._chosen: dict[str, float] = {}
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so."""
         score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score} | {f"c_{name}": c for name, c in self._chosen.items()}
-        return closed_form_history(row, report=report)
+        return closed_form_history(row, report=context.report)
 
     def _fit(self, train: TrialData) -> None:
         self._signature = Signature.of(train)

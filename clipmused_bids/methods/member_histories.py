@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from clipmused_bids.methods.base import Report
 from clipmused_bids.records import History
-
-
-def with_member(report: Report | None, *, member: int) -> Report | None:
-    """Report rows with the number of their member."""
-    if report is None:
-        return None
-    return lambda row: report({"member": float(member)} | row)
 
 
 def joined_histories(histories: list[History]) -> History:

@@ -20,15 +20,15 @@ from clipmused_bids.methods.architecture import (
     choose_architecture,
 )
 from clipmused_bids.methods.base import (
-    Report,
     Signature,
     Tensors,
     joined_trials,
     require_finite_trials,
     require_trials,
 )
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.methods.fitted_network import FittedNetwork
-from clipmused_bids.methods.member_histories import joined_histories, with_member
+from clipmused_bids.methods.member_histories import joined_histories
 from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.readouts import start_bias, start_readout
 from clipmused_bids.methods.starts import start_maps
@@ -112,7 +112,7 @@ class NetworkMethod:
     def _model_options(self) -> ModelOptions:
         return self.kind.model_options(self.hyperparameters.model)
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Train; the validation trials choose the epoch.
 
         Returns
@@ -130,13 +130,20 @@ class NetworkMethod:
         self._members, self._templates, self._tokens = [], [], []
         histories = []
         for m in range(self.hyperparameters.training.n_seeds):
+            own = context.of(f"member{m + 1}")
             model, history = self._train(
-                train, validation, seed=self.seed + m, report=with_member(report, member=m + 1)
+                train, validation, seed=self.seed + m, context=own.told(member=float(m + 1))
             )
             self._look_at_tokens(history, member=m)
             fitted_to = train
             if self.hyperparameters.fit_on == "train+validation":
-                model, history = self._train_again(train, validation, history, seed=self.seed + m)
+                model, history = self._train_again(
+                    train,
+                    validation,
+                    history,
+                    seed=self.seed + m,
+                    context=replace(own.of("again"), report=None),
+                )
                 fitted_to = joined_trials(train, validation)
             histories.append(history)
             self._members.append(model)
@@ -180,25 +187,21 @@ class NetworkMethod:
         validation: TrialData,
         *,
         seed: int,
-        report: Report | None = None,
+        context: FitContext,
         n_epochs: int | None = None,
     ) -> tuple[Network, History]:
         assert self._architecture is not None
-        model_options, options = self._model_options, self.hyperparameters.training
-        alphas = self.hyperparameters.linear.alphas
+        options = self.hyperparameters.training
         with seeded(seed, device=self.device):
-            model = build_decoder(self._architecture, model_options, n_participants=len(train.participants))
-        self._alignment = start_maps(
-            model,
-            train,
-            regions=self._architecture.regions,
-            options=model_options,
-            alphas=alphas,
-            seed=seed,
-        )
-        logger.info("patches: linear maps start from: %s.", self._alignment)
-        start_bias(model, train, loss=self._label_loss)
-        scores = start_readout(model, train, options=model_options, alphas=alphas, loss=self._label_loss)
+            model = build_decoder(
+                self._architecture, self._model_options, n_participants=len(train.participants)
+            )
+        kept = context.keeper.load()
+        if kept is None:
+            self._alignment, scores = self._start(model, train, seed=seed)
+        else:
+            # What the maps and the readout started from is in the weights that the training goes on from.
+            self._alignment, scores = kept.values["notes"]["alignment"], kept.tensors.get("scores")
         trainer = Trainer(
             model,
             train,
@@ -208,8 +211,23 @@ class NetworkMethod:
             device=self.device,
             scores=scores,
             guided=self.kind.guided,
+            processes=context.processes,
         )
-        return model, trainer.run(report, n_epochs=n_epochs)
+        history = trainer.run(
+            context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
+        )
+        return model, history
+
+    def _start(self, model: Network, train: TrialData, *, seed: int) -> tuple[str, FloatArray | None]:
+        """Fit where maps, bias and readout start; return what the maps were fitted to, and held-out scores."""
+        assert self._architecture is not None
+        options, alphas = self._model_options, self.hyperparameters.linear.alphas
+        alignment = start_maps(
+            model, train, regions=self._architecture.regions, options=options, alphas=alphas, seed=seed
+        )
+        logger.info("patches: linear maps start from: %s.", alignment)
+        start_bias(model, train, loss=self._label_loss)
+        return alignment, start_readout(model, train, options=options, alphas=alphas, loss=self._label_loss)
 
     def _look_at_tokens(self, history: History, *, member: int) -> None:
         """Keep, and warn of, the state of a member's tokens at the epoch that the validation trials chose."""
@@ -218,12 +236,14 @@ class NetworkMethod:
         self._tokens += [{"member": member + 1, "token": one.name, **one.as_table()} for one in states]
 
     def _train_again(
-        self, train: TrialData, validation: TrialData, history: History, *, seed: int
+        self, train: TrialData, validation: TrialData, history: History, *, seed: int, context: FitContext
     ) -> tuple[Network, History]:
         """Train on all trials for as many epochs as the validation trials chose; their history is kept."""
         n_epochs = history.best_epoch
         nothing = validation.subset(np.empty(0, dtype=np.int64))
-        model, _ = self._train(joined_trials(train, validation), nothing, seed=seed, n_epochs=n_epochs)
+        model, _ = self._train(
+            joined_trials(train, validation), nothing, seed=seed, context=context, n_epochs=n_epochs
+        )
         note = f"{history.stopped}; trained again on train+validation for {n_epochs} epochs"
         return model, replace(history, stopped=note)
 

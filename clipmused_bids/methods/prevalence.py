@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from clipmused_bids.methods.base import (
     FitOn,
-    Report,
     Signature,
     Tensors,
     closed_form_history,
@@ -19,6 +18,7 @@ from clipmused_bids.methods.base import (
     require_finite_trials,
     require_trials,
 )
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.records import FloatArray, History, TrialData
 
 
@@ -37,7 +37,7 @@ class Prevalence:
         self._signature: Signature | None = None
         self._frequency: dict[str, FloatArray] = {}
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Count the labels."""
         require_trials(train)
         if self.fit_on == "train+validation":
@@ -48,7 +48,7 @@ class Prevalence:
         for p, participant in enumerate(train.participants):
             mine = train.labels[train.participant == p]
             self._frequency[participant] = label_frequency(mine, fallback=pooled)
-        return closed_form_history({"epoch": 1.0}, report=report)
+        return closed_form_history({"epoch": 1.0}, report=context.report)
 
     def predict_proba(self, data: TrialData) -> FloatArray:
         """Return the frequencies, (n_trials, C)."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from clipmused_bids.methods.base import (
     FitOn,
-    Report,
     Signature,
     Tensors,
     closed_form_history,
     fit_score_refit,
 )
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.methods.linear_fit import LinearMap, fit_each, fit_pooled, predict
 from clipmused_bids.records import FloatArray, History, TrialData
 
@@ -44,12 +44,12 @@ class Ridge:
         self._maps: dict[str, LinearMap] = {}
         self._chosen: dict[str, float] = {}
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so."""
         score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score}
         row |= {f"alpha_{key}": value for key, value in self._chosen.items()}
-        return closed_form_history(row, report=report)
+        return closed_form_history(row, report=context.report)
 
     def _fit(self, train: TrialData) -> None:
         self._signature = Signature.of(train, any_participant=self.scope == "pooled" and train.common_space)

@@ -12,12 +12,12 @@ from scipy.special import expit, softmax
 from clipmused_bids.config import LabelLoss
 from clipmused_bids.methods.base import (
     FitOn,
-    Report,
     Signature,
     Tensors,
     closed_form_history,
     fit_score_refit,
 )
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.methods.linear_fit import LinearMap, predict
 from clipmused_bids.methods.stacked_scores import stacked_scores
 from clipmused_bids.methods.stacking import fit_members, prior_logits
@@ -50,12 +50,12 @@ class RidgeStack:
         self._maps: dict[str, LinearMap] = {}
         self._weights: dict[str, float] = {}
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so."""
         score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score}
         row |= {f"weight_{_column(name)}": weight for name, weight in self._weights.items()}
-        return closed_form_history(row, report=report)
+        return closed_form_history(row, report=context.report)
 
     def _fit(self, train: TrialData) -> None:
         self._signature = Signature.of(train, any_participant=train.common_space)

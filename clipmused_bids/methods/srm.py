@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from clipmused_bids.methods.base import (
     FitOn,
-    Report,
     Signature,
     Tensors,
     closed_form_history,
     fit_score_refit,
     label_frequency,
 )
+from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.methods.logistic_solver import Classifier, fit_classifier
 from clipmused_bids.methods.srm_fit import SharedMap, choose, fit_maps, require_shared, shared_features
 from clipmused_bids.records import FloatArray, History, TrialData
@@ -60,7 +60,7 @@ class SharedResponse:
         self._classifier: Classifier | None = None
         self._chosen: dict[str, Any] = {}
 
-    def fit(self, train: TrialData, validation: TrialData, *, report: Report | None = None) -> History:
+    def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit to the training trials, score the validation trials, and fit to both if the options say so.
 
         Raises
@@ -71,7 +71,7 @@ class SharedResponse:
         score = fit_score_refit(self._fit, self.predict_proba, train, validation, fit_on=self.fit_on)
         row = {"epoch": 1.0, "val_map": score}
         row |= {"n_features": float(self._chosen["n_features"]), "c": float(self._chosen["c"])}
-        return closed_form_history(row, report=report)
+        return closed_form_history(row, report=context.report)
 
     def _fit(self, train: TrialData) -> None:
         matching = require_shared(train, minimum=min(self.n_features) + 1)

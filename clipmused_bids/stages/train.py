@@ -19,6 +19,7 @@ from clipmused_bids.dataset.outputs.weights import (
 )
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.cross_validation import Part, parts_of
+from clipmused_bids.methods.context import FitContext
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
 from clipmused_bids.stages.auditing import SplitAudit, audit_fit, audit_split, stored_leakage
@@ -246,7 +247,8 @@ def train_decoder(
         )  # fmt: skip
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
-        history = fitted.fit(training.train, training.validation, report=epoch_report(options.max_epochs))
+        context = FitContext(report=epoch_report(options.max_epochs))
+        history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)

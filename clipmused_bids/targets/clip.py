@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -135,11 +137,77 @@ def encode_images(
     low: list[NDArray[np.float32]] = [np.zeros((0, model.n_patches * model.patch_width), dtype=np.float32)]
     high: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     for batch in _batches(images, size=batch_size):
-        pixels = torch.stack([model.preprocess(image.convert("RGB")) for image in batch]).to(model.device)
-        tokens, embedding = _both_levels(model.network, pixels)
-        low.append(tokens.flatten(1).float().cpu().numpy())
-        high.append(embedding.float().cpu().numpy())
+        pixels = stack_pictures(model, [pixels_of(model, image) for image in batch])
+        for rows, found in zip((low, high), start_encoding(model, pixels).rows(), strict=True):
+            rows.append(found)
     return np.concatenate(low), np.concatenate(high)
+
+
+def pixels_of(model: ClipModel, image: Image) -> torch.Tensor:
+    """Transform an image for the model: tensor of shape (3, height, width), float32."""
+    return model.preprocess(image.convert("RGB"))
+
+
+def stack_pictures(model: ClipModel, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Make a batch of transformed images; for a GPU in memory that it can fetch from by itself (pinned)."""
+    batch = torch.stack(list(pixels))
+    return batch.pin_memory() if _on_gpu(model) else batch
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Features of a batch, perhaps still on their way from the GPU.
+
+    Parameters
+    ----------
+    low : tensor of shape (n, n_patches * patch_width)
+    high : tensor of shape (n, embedding_width)
+        Both float32, in main memory.
+    arrived : torch.cuda.Event or None
+        When they can be read; None where that is now.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    arrived: Any
+
+    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both levels as arrays; waits until they are there. From any thread."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.low.numpy(), self.high.numpy()
+
+
+def start_encoding(model: ClipModel, pixels: torch.Tensor) -> Encoding:
+    """Encode a batch at both levels in one pass; on a GPU this returns before it is done.
+
+    Parameters
+    ----------
+    model : ClipModel
+    pixels : tensor of shape (n, 3, height, width)
+        See `stack_pictures`.
+    """
+    tokens, embedding = _both_levels(model.network, pixels.to(model.device, non_blocking=True))
+    low, high = (values.float().to("cpu", non_blocking=True) for values in (tokens.flatten(1), embedding))
+    arrived = None
+    if _on_gpu(model):
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+    return Encoding(low, high, arrived)
+
+
+@contextmanager
+def torch_in_threads() -> Iterator[Callable[[], None]]:
+    """For threads beside the model: gives what they must call first, so that torch starts no threads in them.
+
+    Each thread would otherwise get as many as the machine has cores, for every picture's transform. Torch keeps the
+    number for each thread that computes, and another one for threads to come, which is set back at the end.
+    """
+    own = torch.get_num_threads()
+    try:
+        yield partial(torch.set_num_threads, 1)
+    finally:
+        torch.set_num_threads(own)
 
 
 def encode_texts(model: ClipModel, texts: Sequence[str], *, batch_size: int = 256) -> NDArray[np.float32]:
@@ -172,6 +240,10 @@ def _both_levels(network: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torc
     with torch.inference_mode():
         out = network.visual.forward_intermediates(pixels, indices=[0], output_fmt="NLC")
     return out["image_intermediates"][0], out["image_features"]
+
+
+def _on_gpu(model: ClipModel) -> bool:
+    return model.device.startswith("cuda")
 
 
 def _create(source: WeightSource, *, device: str) -> tuple[torch.nn.Module, Any, Any]:

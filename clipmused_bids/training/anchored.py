@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import Term
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.records import TrialData
 from clipmused_bids.training.batches import Batch
-from clipmused_bids.training.loop import Row, Trainer
+from clipmused_bids.training.loop import Trainer
 from clipmused_bids.training.monitor import ValidationScore
+from clipmused_bids.training.progress import Row
 
 
 class AnchoredTrainer(Trainer):
@@ -67,7 +67,7 @@ class AnchoredTrainer(Trainer):
         self.looks.append(score)
         return score, health
 
-    def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, Tensor]:
+    def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, float]:
         terms = super()._step(batch, epoch=epoch, watched=watched)
         with torch.no_grad():
             for parameter, start in self.anchored:

@@ -5,13 +5,15 @@ Shape suffixes: B batch, V voxels, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from clipmused_bids.decoder.parts import Part
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, IntArray, TrialData
 from clipmused_bids.training.guidance import TargetSimilarity
@@ -20,41 +22,86 @@ IN_MEMORY_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """How a batch is mixed: row i is ``share_i`` of trial i and ``1 - share_i`` of trial ``partner_i``.
+
+    Parameters
+    ----------
+    share : ndarray of float32, shape (B,)
+    partner : ndarray of int, shape (B,)
+    """
+
+    share: NDArray[np.float32]
+    partner: IntArray
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Mix the rows of a (B, ...) tensor."""
+        share = torch.as_tensor(self.share, dtype=values.dtype, device=values.device)
+        share = share.view(-1, *[1] * (values.ndim - 1))
+        return share * values + (1 - share) * values[torch.as_tensor(self.partner, device=values.device)]
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Trials grouped by participant.
+    """Trials grouped by participant, mixed if they are to be; all of them, or the responses of a part.
 
     Parameters
     ----------
     responses : tuple of Tensor, each of shape (B_g, V_g)
-        One group for each participant in the batch; the rows of the batch are their concatenation.
+        One group for each participant in the part; its rows are their concatenation.
     participants : tuple of int
         Index of each group's participant among the decoder's tokens.
     labels : Tensor of shape (B, C)
-        1, 0, NaN where unknown.
+        1, 0, a share in between (mixed trials), NaN where unknown; of the whole batch.
     stimulus : Tensor of int, shape (B,)
-        Row of the targets of each trial, -1 where unknown.
+        Row of the targets of each trial, -1 where unknown; of the whole batch, not mixed.
+    part : Part
+        Which rows of the whole batch the responses are.
     scores : Tensor of shape (B, C), optional
-        Held-out scores of a fixed readout.
+        Held-out scores of a fixed readout; of the whole batch.
+    mixing : Mixing, optional
+        How the whole batch was mixed.
     """
 
     responses: tuple[Tensor, ...]
     participants: tuple[int, ...]
     labels: Tensor
     stimulus: Tensor
+    part: Part
     scores: Tensor | None = None
+    mixing: Mixing | None = None
+
+    def divided(self, most_rows: int) -> list[Batch]:
+        """Divide the responses into parts of at most so many rows; 0: not at all."""
+        first, last = self.part.start, self.part.stop
+        if most_rows == 0 or last - first <= most_rows:
+            return [self]
+        rows = np.repeat(np.arange(len(self.responses)), [len(values) for values in self.responses])
+        pieces = []
+        for start in range(first, last, most_rows):
+            stop = min(start + most_rows, last)
+            here = rows[start - first : stop - first]
+            starts = np.cumsum([0, *(len(values) for values in self.responses)]) + first
+            pieces.append(
+                replace(
+                    self,
+                    responses=tuple(
+                        self.responses[g][max(start - starts[g], 0) : stop - starts[g]]
+                        for g in np.unique(here)
+                    ),
+                    participants=tuple(self.participants[g] for g in np.unique(here)),
+                    part=self.part._replace(start=start, stop=stop),
+                )
+            )
+        return pieces
 
 
-@dataclass(frozen=True)
-class Mixing:
-    """How a batch was mixed: row i is ``share_i`` of trial i and ``1 - share_i`` of trial ``partner_i``."""
+Division = Callable[[int], tuple[int, int]]
 
-    share: Tensor
-    partner: Tensor
 
-    def apply(self, values: Tensor) -> Tensor:
-        """Mix the rows of a (B, ...) tensor."""
-        share = self.share.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
-        return share * values + (1 - share) * values[self.partner]
+def all_rows(n_rows: int) -> tuple[int, int]:
+    """Take all rows of a batch."""
+    return 0, n_rows
 
 
 class TrialReader:
@@ -109,19 +156,53 @@ class TrialReader:
             mine = data.participant == p
             self._position[mine] = np.arange(int(mine.sum()))
 
-    def batch(self, index: IntArray) -> Batch:
-        """Read the trials at ``index``; they are put in order of participant."""
+    def groups(self, index: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+        """Put trials in order of participant: their places, each group's participant, and its number of rows."""
         index = index[np.argsort(self.data.participant[index], kind="stable")]
-        participants, starts = np.unique(self.data.participant[index], return_index=True)
-        groups = np.split(index, starts[1:])
+        participants, sizes = np.unique(self.data.participant[index], return_counts=True)
+        return index, participants, sizes
+
+    def batch(self, index: IntArray, *, mixing: Mixing | None = None, division: Division = all_rows) -> Batch:
+        """Read the trials at ``index``; they are put in order of participant.
+
+        Parameters
+        ----------
+        index : ndarray of int, shape (B,)
+        mixing : Mixing, optional
+            Of the rows in that order.
+        division : callable
+            Which rows' responses are read, given their number.
+        """
+        index, participants, sizes = self.groups(index)
+        tokens = tuple(self.token[p] for p in participants)
+        voxels = tuple(self.data.responses[p].n_voxels for p in participants)
+        part = Part(*division(len(index)), tokens, tuple(sizes.tolist()), voxels)
+        starts = np.cumsum(sizes) - sizes
+        here = [(g, rows) for g, rows in part.overlaps() if rows.stop > rows.start]
         order = torch.as_tensor(index, device=self.device)
+        mix: Callable[[Tensor], Tensor] = (lambda values: values) if mixing is None else mixing.apply
         return Batch(
-            responses=tuple(self._read(int(p), group) for p, group in zip(participants, groups, strict=True)),
-            participants=tuple(self.token[p] for p in participants),
-            labels=self.labels[order],
+            responses=tuple(
+                self._mixed(int(participants[g]), index, np.arange(rows.start, rows.stop) + starts[g], mixing)
+                for g, rows in here
+            ),
+            participants=tuple(tokens[g] for g, _ in here),
+            labels=mix(self.labels[order]),
             stimulus=self.stimulus[order],
-            scores=None if self.scores is None else self.scores[order],
+            part=part,
+            scores=None if self.scores is None else mix(self.scores[order]),
+            mixing=mixing,
         )
+
+    def _mixed(self, participant: int, index: IntArray, rows: IntArray, mixing: Mixing | None) -> Tensor:
+        """Read some rows of a batch of one participant, mixed with their partners, wherever those are in the batch."""
+        if mixing is None:
+            return self._read(participant, index[rows])
+        wanted, place = np.unique(np.concatenate([rows, mixing.partner[rows]]), return_inverse=True)
+        values = self._read(participant, index[wanted])
+        own, partner = torch.as_tensor(place, device=self.device).chunk(2)
+        share = torch.as_tensor(mixing.share[rows], device=self.device)[:, None]
+        return share * values[own] + (1 - share) * values[partner]
 
     def in_order(self, *, batch_size: int) -> Iterator[tuple[IntArray, Batch]]:
         """All trials, participant by participant, with the index of each batch's rows in the data."""
@@ -172,54 +253,38 @@ def epoch_order(n_trials: int, *, batch_size: int, generator: np.random.Generato
     return batches
 
 
-def draw_mixing(batch: Batch, *, concentration: float, generator: np.random.Generator) -> Mixing:
-    """Draw a partner of the same participant and a share for each trial.
+def draw_mixing(
+    sizes: Sequence[int] | IntArray, *, concentration: float, generator: np.random.Generator
+) -> Mixing:
+    """Draw a partner of the same participant and a share for each trial of groups of these sizes.
 
     The share is Beta(concentration, concentration) distributed, folded to at least 1/2, so that a mixed trial
     still mostly is the trial in its row. Partners are of the same participant because voxels of two people
-    may not be the same places.
+    may not be the same places. A label is unknown where either trial's is.
 
     References
     ----------
     Zhang et al. 2018 (mixup), arXiv 1710.09412.
     """
-    sizes = [len(values) for values in batch.responses]
     starts = np.cumsum(sizes) - sizes
     partner = np.concatenate(
         [start + generator.permutation(n) for start, n in zip(starts, sizes, strict=True)]
     )
     share = generator.beta(concentration, concentration, size=len(partner))
-    device = batch.labels.device
-    return Mixing(
-        share=torch.as_tensor(np.maximum(share, 1 - share), dtype=torch.float32, device=device),
-        partner=torch.as_tensor(partner, device=device),
-    )
+    return Mixing(share=np.maximum(share, 1 - share).astype(np.float32), partner=partner)
 
 
-def mix(batch: Batch, mixing: Mixing) -> Batch:
-    """Mix responses and labels of a batch; a label is unknown where either trial's is."""
-    responses = []
-    start = 0
-    for values in batch.responses:
-        rows = slice(start, start + len(values))
-        within = Mixing(mixing.share[rows], mixing.partner[rows] - start)
-        responses.append(within.apply(values))
-        start += len(values)
-    scores = None if batch.scores is None else mixing.apply(batch.scores)
-    return replace(batch, responses=tuple(responses), labels=mixing.apply(batch.labels), scores=scores)
-
-
-def guidance_similarity(
-    similarity: TargetSimilarity, batch: Batch, mixing: Mixing | None
-) -> tuple[Tensor, Tensor]:
+def guidance_similarity(similarity: TargetSimilarity, batch: Batch) -> tuple[Tensor, Tensor]:
     """Similarities (B, B) of a batch's targets, and which trials have any (B,).
 
     Mixed trials have mixed targets. They are never formed: with G the inner products of the trials' targets, those
     of mixed targets are ``A G A^T``, where row i of A holds ``share_i`` at i and ``1 - share_i`` at the partner.
     """
     inner_BB, known_B = similarity.of(batch.stimulus)
+    mixing = batch.mixing
     if mixing is None:
         return inner_BB, known_B
     mixed_BB = mixing.apply(mixing.apply(inner_BB).T).T
     norm_B = mixed_BB.diagonal().clamp(min=1e-12).sqrt()
-    return mixed_BB / (norm_B[:, None] * norm_B), known_B & known_B[mixing.partner]
+    partner_B = torch.as_tensor(mixing.partner, device=known_B.device)
+    return mixed_BB / (norm_B[:, None] * norm_B), known_B & known_B[partner_B]

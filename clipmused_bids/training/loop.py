@@ -4,101 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
-from clipmused_bids.decoder.losses import TERMS, Guidance, Term, loss_terms, total_loss
-from clipmused_bids.decoder.network import DecoderOutput, Network
-from clipmused_bids.errors import DataError
+from clipmused_bids.decoder.losses import TERMS, Term, total_loss
+from clipmused_bids.decoder.network import Network
+from clipmused_bids.errors import DataError, InterruptedRunError
 from clipmused_bids.records import FloatArray, History, TrialData
-from clipmused_bids.training.batches import (
-    Batch,
-    Mixing,
-    TrialReader,
-    draw_mixing,
-    epoch_order,
-    guidance_similarity,
-    mix,
-)
-from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.batches import Batch, TrialReader, epoch_order, guidance_similarity
+from clipmused_bids.training.checkpoint import Keeper, KeepsNothing, Snapshot
+from clipmused_bids.training.feed import Fed, Feed
 from clipmused_bids.training.health import TokenProbe
 from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.monitor import (
     ValidationScore,
     decode_logits,
-    gradient_norms,
     similarity_fit,
     token_norms,
     validate,
 )
-from clipmused_bids.training.optimizer import learning_rate, make_optimizer, trained_parameters
-from clipmused_bids.training.state import load_tensors, seeded, tensors_of
+from clipmused_bids.training.optimizer import learning_rate, make_optimizer
+from clipmused_bids.training.passes import Pass, Passes
+from clipmused_bids.training.processes import Processes
+from clipmused_bids.training.progress import Progress, Row
+from clipmused_bids.training.state import load_tensors, restore_run, seeded, state_of_run, tensors_of
+from clipmused_bids.training.terms import Levels, batch_terms, guidance_levels, term_weights
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Similarities of the stimuli at both levels; None where the level's guidance is off."""
-
-    low: TargetSimilarity | None
-    high: TargetSimilarity | None
-
-
-def guidance_levels(data: TrialData, *, options: TrainingOptions, device: torch.device) -> Levels:
-    """Similarities that guide the tokens, and a log line for each level that is off.
-
-    A level is off where its weight is 0, where the dataset has no such features, or where no trial has any.
-    """
-    levels: dict[str, TargetSimilarity | None] = {}
-    for name, weight in (("low", options.lambda_low), ("high", options.lambda_high)):
-        features = None if data.targets is None else getattr(data.targets, name)
-        levels[name] = None
-        if weight == 0:
-            logger.info("guidance: the %s level is off (lambda_%s = 0).", name, name)
-        elif features is None or not (data.stimulus >= 0).any():
-            logger.info("guidance: the %s level is off (no CLIP features of the stimuli).", name)
-        else:
-            levels[name] = TargetSimilarity(features, device=device)
-    return Levels(low=levels["low"], high=levels["high"])
-
-
-def term_weights(options: TrainingOptions) -> dict[Term, float]:
-    """Weight of each term of the loss."""
-    return {
-        "labels": 1.0,
-        "perp": options.lambda_perp,
-        "low": options.lambda_low,
-        "high": options.lambda_high,
-    }
-
-
-def batch_terms(
-    output: DecoderOutput, batch: Batch, *, levels: Levels, mixing: Mixing | None, options: TrainingOptions
-) -> dict[Term, Tensor]:
-    """All terms of the loss of one batch, unweighted; a term that is off is not among them."""
-    guidance = {
-        name: Guidance(*guidance_similarity(level, batch, mixing))
-        for name, level in (("low", levels.low), ("high", levels.high))
-        if level is not None
-    }
-    terms = loss_terms(
-        output,
-        batch.labels,
-        low=guidance.get("low"),
-        high=guidance.get("high"),
-        perp_scale=options.perp_scale,
-        label_kind="softmax" if options.label_loss == "softmax" else "binary",
-    )
-    return {name: value for name, value in terms.items() if term_weights(options)[name] > 0}
 
 
 class Trainer:
@@ -118,6 +55,8 @@ class Trainer:
         Held-out scores of the model's fixed readout for the training trials.
     guided : bool
         Whether the tokens are guided, as the options weight it; without, the labels' term is the whole loss.
+    processes : Processes, optional
+        That train it together; without, this one alone.
     """
 
     def __init__(
@@ -131,16 +70,23 @@ class Trainer:
         device: torch.device,
         scores: FloatArray | None = None,
         guided: bool = True,
+        processes: Processes | None = None,
     ) -> None:
         self.label_kind = label_loss_kind(options, train)
         self.options = replace(options, label_loss=self.label_kind)
         self.seed = seed
         self.device = device
         self.weights = term_weights(options)
-        self.fabric = Fabric(accelerator=device.type, devices=1, precision=options.precision)
+        self.processes = Processes() if processes is None else processes
+        self.fabric = self.processes.fabric(device=device, precision=options.precision)
         self.plain = model
         self.model, self.optimizer = self.fabric.setup(model, make_optimizer(model, options))
+        self.passes = Passes(
+            model, self.model, fabric=self.fabric, processes=self.processes, micro_batch=options.micro_batch
+        )
+        self.scores = scores
         self.reader = TrialReader(train, device=device, scores=scores)
+        self.feed = Feed(self.reader, mixup=options.mixup, division=self.processes.division)
         self.validation = TrialReader(validation, device=device)
         self.levels = Levels(low=None, high=None)
         if guided:
@@ -150,7 +96,12 @@ class Trainer:
         self._probe_reader: TrialReader | None = None
 
     def run(
-        self, report: Callable[[dict[str, Any]], None] | None = None, *, n_epochs: int | None = None
+        self,
+        report: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        n_epochs: int | None = None,
+        keeper: Keeper | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> History:
         """Train until no epoch was better for ``patience`` epochs, then take the best epoch's weights.
 
@@ -160,6 +111,10 @@ class Trainer:
             Called with each epoch's row of the history.
         n_epochs : int, optional
             Train for exactly so many epochs (0: not at all); nothing is chosen.
+        keeper : Keeper, optional
+            Has the state that the training goes on from, takes further ones, and says when to stop.
+        notes : mapping, optional
+            JSON values that are kept with the state, for whoever made the model.
 
         Returns
         -------
@@ -175,56 +130,118 @@ class Trainer:
         ------
         DataError
             If a loss is not finite; names the epoch.
+        InterruptedRunError
+            If the keeper was asked to stop; the state is kept.
         """
-        limit = self.options.max_epochs if n_epochs is None else n_epochs
+        keeper = KeepsNothing() if keeper is None else keeper
         # Where the number of epochs is given, nobody looks at the history: no trial is decoded for it alone.
         if n_epochs is None and not self.probe.of_validation:
             self._probe_reader = TrialReader(self.probe.trials, device=self.device)
-        stopped = f"after {limit} epochs"
-        by = self.options.choose_by
-        with seeded(self.seed, device=self.device):
-            score, health = self._look()
-            rows = [self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched=health, score=score)]
-            best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), 0
-            start, first, chosen = best, score, score
-            for epoch in range(1, limit + 1):
-                row, score = self._epoch(epoch)
-                rows.append(row)
-                if report is not None:
-                    report(dict(row))
-                # Where nothing can be chosen by, the last epoch counts.
-                if n_epochs is not None or np.isnan(score.loss) or score.rank(by=by) > best_rank:
-                    best, best_rank, best_epoch = tensors_of(self.plain), score.rank(by=by), epoch
-                    chosen = score
-                elif epoch - best_epoch >= self.options.patience:
-                    what = "mAP" if by == "map" else "loss"
-                    stopped = f"no better validation {what} for {self.options.patience} epochs"
-                    break
-        if n_epochs is None and by == "loss-1se" and best_epoch and not chosen.beats(first):
-            best, best_epoch = start, 0
-            stopped += "; no epoch was better than the start by a standard error"
-        load_tensors(self.plain, best)
+        with seeded(self.seed, device=self.device), keeper.attentive():
+            progress = self._resumed(keeper.load()) or self._begun()
+            while not progress.stopped:
+                progress.stopped = self._why_stop(progress, n_epochs=n_epochs)
+                if not progress.stopped:
+                    score = self._epoch(progress, keeper, notes=notes or {})
+                    self._choose(progress, score, n_epochs=n_epochs)
+                    if report is not None:
+                        report(dict(progress.rows[-1]))
+                elif self.processes.rank == 0:
+                    # What was trained to the end is not trained again while something else of the decoder is.
+                    keeper.save(progress.to_snapshot().noted(notes or {}))
+        load_tensors(self.plain, progress.best)
         self.plain.eval()
-        nan = float("nan")
-        columns = {name: tuple(row.get(name, nan) for row in rows) for name in rows[-1]}
-        return History(columns=columns, best_epoch=best_epoch, stopped=stopped)
+        return progress.history()
 
-    def _epoch(self, epoch: int) -> tuple[Row, ValidationScore]:
+    def _begun(self) -> Progress:
+        score, health = self._look()
+        row = self._row(0, losses=dict.fromkeys(TERMS, float("nan")), watched=health, score=score)
+        weights = tensors_of(self.plain)
+        return Progress(rows=[row], first=score, chosen=score, best=weights, start=weights)
+
+    def _resumed(self, kept: Snapshot | None) -> Progress | None:
+        if kept is None:
+            return None
+        progress = Progress.from_snapshot(kept)
+        if not progress.stopped:
+            restore_run(
+                kept, model=self.plain, optimizer=self.optimizer, fabric=self.fabric, generator=self.generator,
+                device=self.device,
+            )  # fmt: skip
+            logger.info("Training: goes on after %d epochs and %d steps.", progress.epoch, progress.step)
+        return progress
+
+    def _snapshot(
+        self, progress: Progress, *, notes: Mapping[str, Any], generator_state: Mapping[str, Any]
+    ) -> Snapshot:
+        run = state_of_run(
+            model=self.plain, optimizer=self.optimizer, fabric=self.fabric, generator_state=generator_state,
+            device=self.device,
+        )  # fmt: skip
+        scores = {} if self.scores is None else {"scores": np.asarray(self.scores)}
+        return progress.to_snapshot().joined(run).joined(Snapshot(scores)).noted(notes)
+
+    def _why_stop(self, progress: Progress, *, n_epochs: int | None) -> str:
+        """Say why no further epoch is trained; empty if one is."""
+        limit = self.options.max_epochs if n_epochs is None else n_epochs
+        by = self.options.choose_by
+        stopped = ""
+        if progress.order:
+            return stopped
+        if n_epochs is None and progress.epoch - progress.best_epoch >= self.options.patience:
+            stopped = (
+                f"no better validation {'mAP' if by == 'map' else 'loss'} for {self.options.patience} epochs"
+            )
+        elif progress.epoch >= limit:
+            stopped = f"after {limit} epochs"
+        careful = bool(stopped) and n_epochs is None and by == "loss-1se" and progress.best_epoch > 0
+        if careful and not progress.chosen.beats(progress.first):
+            progress.best, progress.best_epoch = progress.start, 0
+            stopped += "; no epoch was better than the start by a standard error"
+        return stopped
+
+    def _choose(self, progress: Progress, score: ValidationScore, *, n_epochs: int | None) -> None:
+        """Keep the weights of the epoch that is over, if they are the best."""
+        by = self.options.choose_by
+        # Where nothing can be chosen by, the last epoch counts.
+        if n_epochs is not None or np.isnan(score.loss) or score.rank(by=by) > progress.chosen.rank(by=by):
+            progress.best, progress.best_epoch = tensors_of(self.plain), progress.epoch
+            progress.chosen = score
+
+    def _epoch(self, progress: Progress, keeper: Keeper, *, notes: Mapping[str, Any]) -> ValidationScore:
+        """Train what is left of an epoch, and close it."""
+        epoch = progress.epoch + 1
         rate = learning_rate(self.options, epoch=epoch - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        order = epoch_order(
-            self.reader.data.n_trials, batch_size=self.options.batch_size, generator=self.generator
-        )
-        sums = dict.fromkeys(TERMS, 0.0)
-        watched: Row = {}
-        for step, index in enumerate(order):
-            terms = self._step(self.reader.batch(index), epoch=epoch, watched=watched if step == 0 else None)
+        if not progress.order:
+            n_trials, batch_size = self.reader.data.n_trials, self.options.batch_size
+            order = epoch_order(n_trials, batch_size=batch_size, generator=self.generator)
+            progress.begin_epoch(order, terms=TERMS)
+        for fed in self.feed.batches(progress.order[progress.step :], generator=self.generator):
+            watched = progress.watched if progress.step == 0 else None
+            terms = self._step(fed.batch, epoch=epoch, watched=watched)
             for name in TERMS:
-                sums[name] += float(terms.get(name, torch.tensor(float("nan")))) / len(order)
+                progress.sums[name] += terms.get(name, float("nan")) / len(progress.order)
+            progress.step += 1
+            self._keep(progress, keeper, fed, notes=notes)
         score, health = self._look()
-        return self._row(epoch, losses=sums, watched=watched | health, score=score), score
+        progress.end_epoch(
+            self._row(epoch, losses=progress.sums, watched=progress.watched | health, score=score)
+        )
+        return score
+
+    def _keep(self, progress: Progress, keeper: Keeper, fed: Fed, *, notes: Mapping[str, Any]) -> None:
+        """Keep the state after a step, if it is time to; end the training if it was asked to end."""
+        stop = self.processes.any(keeper.stop_asked())
+        if self.processes.rank == 0 and (stop or keeper.due()):
+            keeper.save(self._snapshot(progress, notes=notes, generator_state=fed.generator_state))
+        if stop:
+            raise InterruptedRunError(
+                f"Training: stopped as asked in epoch {progress.epoch + 1}, after step {progress.step} of "
+                f"{len(progress.order)}."
+            )
 
     def _look(self) -> tuple[ValidationScore, Row]:
         """Score the validation trials, and measure the tokens of the probe on the way."""
@@ -235,31 +252,29 @@ class Trainer:
             decode_logits(self.model, self._probe_reader, watch=lambda k, out: probe.see(probe.index[k], out))
         return score, probe.measure()
 
-    def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, Tensor]:
-        mixing = None
-        if self.options.mixup > 0:
-            mixing = draw_mixing(batch, concentration=self.options.mixup, generator=self.generator)
-            batch = mix(batch, mixing)
+    def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, float]:
         self.optimizer.zero_grad()
-        output = self.model(batch.responses, batch.participants, scores_BC=batch.scores)
-        terms = batch_terms(output, batch, levels=self.levels, mixing=mixing, options=self.options)
+        passed = self.passes.run(batch)
+        terms = batch_terms(passed.output, batch, levels=self.levels, options=self.options)
         loss = total_loss(terms, self.weights)
-        if not bool(torch.isfinite(loss)):
+        # One look for all: each makes a GPU wait.
+        *found, whole = torch.stack([*terms.values(), loss]).detach().double().tolist()
+        values = dict(zip(terms, found, strict=True))
+        if not np.isfinite(whole):
             raise DataError(
                 f"Training: the loss is not finite in epoch {epoch} "
-                f"({', '.join(f'{name} {float(value.detach()):.3g}' for name, value in terms.items())}).",
+                f"({', '.join(f'{name} {value:.3g}' for name, value in values.items())}).",
                 hint="lower training.learning_rate, or check the responses' scale",
             )
         if watched is not None:
-            watched.update(self._watch(output, batch, terms, mixing=mixing))
-        self.fabric.backward(loss)
+            watched.update(self._watch(passed, batch, terms))
+        passed.backward(loss)
         self.optimizer.step()
-        return {name: value.detach() for name, value in terms.items()}
+        return values
 
-    def _watch(
-        self, output: DecoderOutput, batch: Batch, terms: Mapping[Term, Tensor], *, mixing: Mixing | None
-    ) -> Row:
-        norms = gradient_norms(terms, self.weights, trained_parameters(self.plain))
+    def _watch(self, passed: Pass, batch: Batch, terms: Mapping[Term, Tensor]) -> Row:
+        norms = passed.gradient_norms(terms, self.weights)
+        output = passed.output
         row: Row = {f"gradient_{name}": norms.get(name, float("nan")) for name in TERMS}
         row |= token_norms(output)
         for name, level, token in (
@@ -268,13 +283,13 @@ class Trainer:
         ):
             fit = {"constant": float("nan"), "correlation": float("nan")}
             if level is not None and token is not None:
-                similarity_BB, _ = guidance_similarity(level, batch, mixing)
+                similarity_BB, _ = guidance_similarity(level, batch)
                 fit = similarity_fit(token, similarity_BB, stimulus_B=batch.stimulus)
             row |= {f"{key}_{name}": value for key, value in fit.items()}
         return row
 
-    def _row(self, epoch: int, *, losses: Mapping[Term, float], watched: Row, score: ValidationScore) -> Row:
-        on = {name: value for name, value in losses.items() if not np.isnan(value)}
+    def _row(self, epoch: int, *, losses: Mapping[str, float], watched: Row, score: ValidationScore) -> Row:
+        on = {name: losses[name] for name in TERMS if not np.isnan(losses[name])}
         row: Row = {"epoch": float(epoch), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row["loss"] = sum(self.weights[name] * value for name, value in on.items()) if on else float("nan")
         row |= {f"loss_{name}": losses[name] for name in TERMS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -124,17 +124,21 @@ def _loss_of_each(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) ->
 
 
 def gradient_norms(
-    terms: Mapping[Term, Tensor], weights: Mapping[Term, float], parameters: Sequence[Tensor]
+    terms: Mapping[Term, Tensor],
+    weights: Mapping[Term, float],
+    gradients: Callable[[Tensor], Iterable[Tensor | None]],
 ) -> dict[Term, float]:
-    """Norm of the gradient of each weighted term over all parameters; the graph is kept."""
+    """Norm of the gradient of each weighted term; ``gradients`` gives a value's by all parameters."""
     norms: dict[Term, float] = {}
     for name, value in terms.items():
-        gradients = torch.autograd.grad(
-            weights[name] * value, list(parameters), retain_graph=True, allow_unused=True
-        )
-        squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+        squares = [one.float().square().sum() for one in gradients(weights[name] * value) if one is not None]
         norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
     return norms
+
+
+def backpropagated(parameters: Sequence[Tensor]) -> Callable[[Tensor], Iterable[Tensor | None]]:
+    """Return what gives the gradients of a value by these parameters; the graph is kept."""
+    return lambda value: torch.autograd.grad(value, list(parameters), retain_graph=True, allow_unused=True)
 
 
 def token_norms(output: DecoderOutput) -> dict[str, float]:

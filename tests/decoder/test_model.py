@@ -11,7 +11,7 @@ from clipmused_bids.decoder.losses import Guidance, loss_terms, total_loss
 from clipmused_bids.decoder.model import ClipMused
 from clipmused_bids.decoder.readout import FixedReadout, LearnedReadout
 from clipmused_bids.decoder.roi import AlignedPatches, SharedRegionPatches
-from clipmused_bids.training.loop import term_weights
+from clipmused_bids.training.terms import term_weights
 
 REGION = np.arange(20) // 5
 

@@ -16,8 +16,8 @@ from clipmused_bids.decoder.model import TokenTransformer
 from clipmused_bids.decoder.network import DecoderOutput, Network
 from clipmused_bids.decoder.roi import AlignedFeatures, SharedRegionPatches
 from clipmused_bids.decoder.tokens import TokenScheme
-from clipmused_bids.training.loop import make_optimizer
 from clipmused_bids.training.monitor import token_norms
+from clipmused_bids.training.optimizer import make_optimizer
 
 WIDTH = 16
 

@@ -20,6 +20,7 @@ from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.decoder.roi import AlignedPatches, OwnRegionPatches, SharedRegionPatches
 from clipmused_bids.errors import DataError, UsageError
 from clipmused_bids.methods.architecture import build_decoder, choose_architecture
+from clipmused_bids.methods.context import FitContext
 from clipmused_bids.methods.linear_fit import fit_pooled
 from clipmused_bids.methods.readouts import start_bias, start_readout
 from clipmused_bids.methods.registry import create, restore
@@ -125,7 +126,7 @@ def test_training_again_on_all_trials_lasts_as_long_as_the_best_epoch(
 def test_epochs_are_reported_as_they_come(make_trials: Callable[..., TrialData]) -> None:
     rows: list[dict[str, float]] = []
     create("clip-mused", hyperparameters=QUICK, seed=0, device="cpu").fit(
-        *halves(make_trials()), report=rows.append
+        *halves(make_trials()), context=FitContext(report=rows.append)
     )
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert all(row["member"] == 1 for row in rows)

@@ -27,7 +27,7 @@ from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.methods.variants import VARIANTS
 from clipmused_bids.records import ResponseTable, TrialData
-from clipmused_bids.training.loop import term_weights
+from clipmused_bids.training.terms import term_weights
 
 DEEP = [name for name, info in METHODS.items() if info.network is not None]
 RIVALS = [name for name in DEEP if name != "clip-mused"]

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from clipmused_bids.config import Hyperparameters, LinearOptions, ModelOptions
 from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.methods.architecture import build_decoder, choose_architecture
+from clipmused_bids.methods.context import FitContext
 from clipmused_bids.methods.linear_fit import predict
 from clipmused_bids.methods.readouts import start_bias, start_readout
 from clipmused_bids.methods.registry import create
@@ -162,7 +163,7 @@ def test_the_history_says_what_each_member_counts(make_trials: Callable[..., Tri
     train, test = trials(make_trials, common_space=False)
     method = create("ridge-stack", hyperparameters=LINEAR, seed=0, device="cpu")
     rows: list[dict[str, float]] = []
-    history = method.fit(train, test, report=rows.append)
+    history = method.fit(train, test, context=FitContext(report=rows.append))
     assert rows == [{name: column[0] for name, column in history.columns.items()}]
     columns = {"weight_each", "weight_each_weighted", "weight_pooled", "weight_pooled_weighted"}
     assert set(rows[0]) == {"epoch", "val_map"} | columns

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity
 
+from clipmused_bids.decoder.parts import Part
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import ResponseTable, TrialData
 from clipmused_bids.training.batches import (
@@ -19,7 +20,6 @@ from clipmused_bids.training.batches import (
     draw_mixing,
     epoch_order,
     guidance_similarity,
-    mix,
 )
 from clipmused_bids.training.guidance import TargetSimilarity
 
@@ -90,20 +90,26 @@ def test_nan_responses_are_refused_by_participant(
         TrialReader(data, device=CPU, in_memory_bytes=in_memory_bytes).batch(np.arange(20))
 
 
-def batch_of(*sizes: int) -> Batch:
+def batch_of(*sizes: int, mixing: Mixing | None = None) -> Batch:
     generator = torch.Generator().manual_seed(0)
     n = sum(sizes)
+    participants = tuple(range(len(sizes)))
     return Batch(
         responses=tuple(torch.randn(size, 3 + k, generator=generator) for k, size in enumerate(sizes)),
-        participants=tuple(range(len(sizes))),
+        participants=participants,
         labels=(torch.rand(n, 2, generator=generator) > 0.5).float(),
         stimulus=torch.arange(n),
-        scores=torch.randn(n, 2, generator=generator),
+        part=Part(0, n, participants, sizes, tuple(3 + k for k in participants)),
+        mixing=mixing,
     )
 
 
+def mixing_of(share: list[float]) -> Mixing:
+    return Mixing(share=np.array(share, dtype=np.float32), partner=np.array([1, 0, 3, 4, 2]))
+
+
 def test_partners_are_of_the_same_participant_and_shares_at_least_half() -> None:
-    mixing = draw_mixing(batch_of(5, 9), concentration=0.4, generator=np.random.default_rng(0))
+    mixing = draw_mixing((5, 9), concentration=0.4, generator=np.random.default_rng(0))
     assert sorted(mixing.partner[:5].tolist()) == list(range(5))
     assert sorted(mixing.partner[5:].tolist()) == list(range(5, 14))
     assert (mixing.share >= 0.5).all()
@@ -111,32 +117,85 @@ def test_partners_are_of_the_same_participant_and_shares_at_least_half() -> None
     assert mixing.share.std() > 0.05
 
 
-def test_a_mixed_batch_is_the_weighted_mean_of_two_trials() -> None:
-    batch = batch_of(2, 3)
-    batch.labels[4, 1] = np.nan
-    mixing = Mixing(share=torch.tensor([0.6, 1.0, 0.7, 0.8, 0.9]), partner=torch.tensor([1, 0, 3, 4, 2]))
-    mixed = mix(batch, mixing)
+@pytest.fixture
+def two_people(make_trials: Callable[..., TrialData]) -> TrialData:
+    data = make_trials(n_participants=2, n_trials=20, common_space=False)
+    labels = data.labels.copy()
+    labels[24, 1] = np.nan
+    return replace(data, labels=labels)
+
+
+MIXED = np.array([3, 7, 22, 23, 24])
+
+
+@pytest.mark.parametrize("in_memory_bytes", [10**9, 0])
+def test_a_mixed_batch_is_the_weighted_mean_of_two_trials(
+    two_people: TrialData, in_memory_bytes: int
+) -> None:
+    scores = np.random.default_rng(0).standard_normal(two_people.labels.shape)
+    reader = TrialReader(two_people, device=CPU, scores=scores, in_memory_bytes=in_memory_bytes)
+    plain, mixed = reader.batch(MIXED), reader.batch(MIXED, mixing=mixing_of([0.6, 1.0, 0.7, 0.8, 0.9]))
     torch.testing.assert_close(
-        mixed.responses[0][0], 0.6 * batch.responses[0][0] + 0.4 * batch.responses[0][1]
+        mixed.responses[0][0], 0.6 * plain.responses[0][0] + 0.4 * plain.responses[0][1]
     )
-    torch.testing.assert_close(mixed.responses[0][1], batch.responses[0][1])
+    torch.testing.assert_close(mixed.responses[0][1], plain.responses[0][1])
     torch.testing.assert_close(
-        mixed.responses[1][2], 0.9 * batch.responses[1][2] + 0.1 * batch.responses[1][0]
+        mixed.responses[1][2], 0.9 * plain.responses[1][2] + 0.1 * plain.responses[1][0]
     )
-    torch.testing.assert_close(mixed.labels[2], 0.7 * batch.labels[2] + 0.3 * batch.labels[3])
-    torch.testing.assert_close(mixed.scores[3], 0.8 * batch.scores[3] + 0.2 * batch.scores[4])
+    torch.testing.assert_close(mixed.labels[2], 0.7 * plain.labels[2] + 0.3 * plain.labels[3])
+    torch.testing.assert_close(mixed.scores[3], 0.8 * plain.scores[3] + 0.2 * plain.scores[4])
     assert mixed.labels[4, 1].isnan()
     assert mixed.labels[3, 1].isnan()
     assert not mixed.labels[:3].isnan().any()
 
 
+@pytest.mark.parametrize("mixing", [None, mixing_of([0.6, 1.0, 0.7, 0.8, 0.9])])
+@pytest.mark.parametrize("rows", [(0, 1), (1, 4), (2, 5), (4, 5), (0, 5)])
+def test_a_part_of_a_batch_holds_its_rows_of_the_whole(
+    two_people: TrialData, mixing: Mixing | None, rows: tuple[int, int]
+) -> None:
+    """Partners may lie in another part; labels are those of the whole batch."""
+    reader = TrialReader(two_people, device=CPU, token=[4, 9])
+    whole = reader.batch(MIXED, mixing=mixing)
+    part = reader.batch(MIXED, mixing=mixing, division=lambda n: rows)
+    padded = [torch.nn.functional.pad(one, (0, 50 - one.shape[1])) for one in whole.responses]
+    expected = torch.cat(padded)[slice(*rows)]
+    found = torch.cat([torch.nn.functional.pad(one, (0, 50 - one.shape[1])) for one in part.responses])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    tokens = [n for n, one in zip(part.participants, part.responses, strict=True) for _ in one]
+    assert tokens == [4, 4, 9, 9, 9][slice(*rows)]
+    torch.testing.assert_close(part.labels, whole.labels, equal_nan=True)
+    assert part.part == Part(*rows, (4, 9), (2, 3), whole.part.n_voxels)
+
+
+@given(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_pieces_of_a_batch_are_its_rows_in_order(most_rows: int, sizes: list[int]) -> None:
+    batch = batch_of(*sizes)
+    pieces = batch.divided(most_rows)
+    assert max(sum(len(values) for values in piece.responses) for piece in pieces) <= most_rows
+    rows = [
+        (n, row.tolist())
+        for piece in pieces
+        for n, values in zip(piece.participants, piece.responses, strict=True)
+        for row in values
+    ]
+    assert rows == [
+        (n, row.tolist())
+        for n, values in zip(batch.participants, batch.responses, strict=True)
+        for row in values
+    ]
+    assert [piece.part.start for piece in pieces[1:]] == [piece.part.stop for piece in pieces[:-1]]
+    assert batch.divided(0) == [batch]
+
+
 def test_mixed_similarities_are_those_of_mixed_targets() -> None:
     features = np.random.default_rng(0).standard_normal((5, 7))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    batch = batch_of(2, 3)
-    mixing = Mixing(share=torch.tensor([0.6, 1.0, 0.7, 0.8, 0.9]), partner=torch.tensor([1, 0, 3, 4, 2]))
-    similarity, known = guidance_similarity(TargetSimilarity(features, device=CPU), batch, mixing)
-    share, partner = mixing.share.numpy()[:, None], mixing.partner.numpy()
+    mixing = mixing_of([0.6, 1.0, 0.7, 0.8, 0.9])
+    similarity, known = guidance_similarity(
+        TargetSimilarity(features, device=CPU), batch_of(2, 3, mixing=mixing)
+    )
+    share, partner = mixing.share[:, None], mixing.partner
     expected = cosine_similarity(share * features + (1 - share) * features[partner])
     np.testing.assert_allclose(similarity, expected, atol=1e-5)
     assert known.all()
@@ -145,7 +204,6 @@ def test_mixed_similarities_are_those_of_mixed_targets() -> None:
 def test_a_mixed_trial_is_known_if_both_its_trials_are() -> None:
     features = np.eye(5)
     features[3] = 0
-    batch = batch_of(2, 3)
-    mixing = Mixing(share=torch.full((5,), 0.7), partner=torch.tensor([1, 0, 3, 4, 2]))
-    _, known = guidance_similarity(TargetSimilarity(features, device=CPU), batch, mixing)
+    batch = batch_of(2, 3, mixing=mixing_of([0.7] * 5))
+    _, known = guidance_similarity(TargetSimilarity(features, device=CPU), batch)
     assert known.tolist() == [True, True, False, False, True]

@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from clipmused_bids.training.monitor import (
     ValidationScore,
+    backpropagated,
     gradient_norms,
     log_odds,
     macro_average_precision,
@@ -51,7 +52,7 @@ def test_weights_are_ranked_by_map_then_by_loss() -> None:
 def test_gradient_norms_are_of_weighted_terms_over_all_parameters() -> None:
     a, b = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
     terms = {"labels": (a**2).sum() + b, "perp": 5 * b}
-    norms = gradient_norms(terms, {"labels": 1.0, "perp": 0.1}, [a, b])
+    norms = gradient_norms(terms, {"labels": 1.0, "perp": 0.1}, backpropagated([a, b]))
     assert norms["labels"] == pytest.approx(np.sqrt(2**2 + 4**2 + 1))
     assert norms["perp"] == pytest.approx(0.5)
 

@@ -1,0 +1,49 @@
+"""The processes that train one decoder together, of which this is one."""
+
+from __future__ import annotations
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor
+
+from clipmused_bids.config import Precision
+from clipmused_bids.training.batches import Division, all_rows
+
+
+class Processes:
+    """A single process, which does everything itself; what several do differently is overridden.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process; 0 alone writes.
+    count : int
+        How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def division(self) -> Division:
+        """Rows of a batch that this process computes."""
+        return all_rows
+
+    def fabric(self, *, device: torch.device, precision: Precision) -> Fabric:
+        """Make what moves a network to its device, in its precision, and joins gradients."""
+        # Named, so that what a cluster sets in the environment does not decide how many processes there are.
+        alone = LightningEnvironment()
+        return Fabric(accelerator=device.type, devices=1, precision=precision, plugins=[alone])
+
+    def gathered(self, values: Tensor, *, n_rows: int) -> Tensor:  # noqa: ARG002 - they are all here
+        """Join the rows (B_r, ...) that each process has to those of the whole batch (n_rows, ...); no gradient."""
+        return values
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Sum a tensor over processes."""
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return flag
