@@ -72,7 +72,10 @@ def command(**arguments: Any) -> None:
 def _require_folder(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         what = "a file, not a folder" if bids_dir.exists() else "no such folder"
-        raise MissingInputError(f"{bids_dir}: {what}.", hint="the first argument is the BIDS dataset")
+        raise MissingInputError(
+            f"{bids_dir}: {what}.",
+            hint="the first argument is the BIDS dataset; in a container bind it, e.g. -B /path/to/bids:/bids:ro",
+        )
 
 
 def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> None:
@@ -104,8 +107,17 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
     )
 
 
+def _settle_home() -> None:
+    # In a container the user may be one that the system does not know. Libraries fail when imported without a home.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are printed in one screen."""
+    _settle_home()
     try:
         with stopping_signals(afterwards="ignore" if argv is None else "restore"):
             return _exit_code(argv)
