@@ -9,9 +9,10 @@ from itertools import product
 
 from clipmused_bids.config import build_hyperparameters
 from clipmused_bids.dataset.outputs.description import write_descriptions
+from clipmused_bids.dataset.outputs.model_writing import save_model
 from clipmused_bids.dataset.outputs.training_state import StateFolder
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import model_path, save_model
+from clipmused_bids.dataset.outputs.weights import model_path
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.cross_validation import Part, parts_of
 from clipmused_bids.methods.context import FitContext
@@ -28,7 +29,7 @@ from clipmused_bids.stages.decoder_request import (
 )
 from clipmused_bids.stages.decoder_states import DecoderStates, StoredElsewhereError
 from clipmused_bids.stages.failures import Failures
-from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.illustrate import show_decoder
 from clipmused_bids.stages.keeping import StateKeeper
 from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
@@ -228,6 +229,7 @@ def train_decoder(
     place = StateFolder(folder, participant, request)
     if done:
         place.clear()  # of a run that was killed when it had stored the decoder
+        show_decoder(folder, participant=participant, fresh=False)
         logger.info("%s: decoder %s reused.", whose, model_label)
         return False
     try:
@@ -294,10 +296,12 @@ def _train_now(
     }
     folder, participant = place.model_folder, place.participant
     states.require_free()
-    save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
+    save_model(
+        folder, participant=participant, tensors=tensors, config=config, history=history, settings=place.request,
+        overwrite=plan.config.overwrite,
+    )  # fmt: skip
     place.clear()
-    if METHODS[method].deep:
-        draw_training(folder, history, participant=participant)
+    show_decoder(folder, participant=participant, fresh=True)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
     return not states.resumed
