@@ -6,6 +6,7 @@ Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +19,13 @@ from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
 from clipmused_bids.cli.stopping import stopping_signals
+from clipmused_bids.cli.threads import limit_threads
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
 
 __all__ = ["command", "config_from_arguments", "expand_several", "main"]
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(
@@ -48,6 +52,9 @@ def command(**arguments: Any) -> None:
     _start_logging(
         verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"], silent=reports
     )
+    if arguments["skip_bids_validation"]:
+        logger.info("--skip-bids-validation: nothing to skip; this command runs no validator.")
+    limit_threads(config.omp_threads, os.environ)
     if config.check:
         from clipmused_bids.preflight.check import check
 
@@ -65,7 +72,10 @@ def command(**arguments: Any) -> None:
 def _require_folder(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         what = "a file, not a folder" if bids_dir.exists() else "no such folder"
-        raise MissingInputError(f"{bids_dir}: {what}.", hint="the first argument is the BIDS dataset")
+        raise MissingInputError(
+            f"{bids_dir}: {what}.",
+            hint="the first argument is the BIDS dataset; in a container bind it, e.g. -B /path/to/bids:/bids:ro",
+        )
 
 
 def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> None:
@@ -97,8 +107,17 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
     )
 
 
+def _settle_home() -> None:
+    # In a container the user may be one that the system does not know. Libraries fail when imported without a home.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are printed in one screen."""
+    _settle_home()
     try:
         with stopping_signals(afterwards="ignore" if argv is None else "restore"):
             return _exit_code(argv)

@@ -222,7 +222,7 @@ class TrainingOptions:
     n_seeds : int
         Decoders that are trained from consecutive seeds and averaged (the paper: 1).
     precision : {"32-true", "bf16-mixed", "16-mixed"}
-        Of the network; losses are computed in float32.
+        Of the network, as Lightning Fabric names it; losses are computed in float32.
     micro_batch : int
         Most trials that pass through the network at once (0: all of the batch that a process has). The loss is that
         of the whole batch, and the result the same but for rounding; memory shrinks, time grows by a second

@@ -26,7 +26,7 @@ def require_writable(folder: Path, *, option: str = "OUTPUT_DIR") -> None:
         why = "read-only or not yours" if existing.is_dir() else "a file, not a folder"
         raise CannotCreateError(
             f"{folder}: outputs cannot be written there ({existing} is {why}).",
-            hint=f"give another {option}; in a container bind it without :ro",
+            hint=f"give another {option}; in a container bind it without :ro, e.g. -B /path/to/out:/out",
         )
 
 
