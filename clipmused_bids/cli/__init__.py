@@ -121,13 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stopping_signals(afterwards="ignore" if argv is None else "restore"):
             return _exit_code(argv)
-    except KeyboardInterrupt:
-        return _interrupted()
-
-
-def _interrupted() -> int:
-    click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
-    return int(ExitCode.INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
+        return int(ExitCode.INTERRUPTED)
 
 
 def _exit_code(argv: Sequence[str] | None) -> int:
@@ -139,9 +135,6 @@ def _exit_code(argv: Sequence[str] | None) -> int:
             f"error: {error.format_message()}\nhint: clipmused-bids --help lists the options", err=True
         )
         return int(ExitCode.USAGE)
-    except click.Abort:
-        # What click makes of KeyboardInterrupt.
-        return _interrupted()
     except (ClipMusedError, PermissionError) as error:
         if "--debug" in arguments:
             raise
@@ -150,6 +143,9 @@ def _exit_code(argv: Sequence[str] | None) -> int:
         return int(expected.exit_code)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except click.Abort:
+        # What click makes of KeyboardInterrupt.
+        raise
     except Exception as error:
         if "--debug" in arguments:
             raise
