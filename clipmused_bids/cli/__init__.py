@@ -143,6 +143,9 @@ def _exit_code(argv: Sequence[str] | None) -> int:
         return int(expected.exit_code)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except click.Abort:
+        # What click makes of KeyboardInterrupt.
+        raise
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -37,7 +37,8 @@ def stopping_signals(*, afterwards: Literal["restore", "ignore"]) -> Iterator[No
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: Python complains of a signal that is on its way already.
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 

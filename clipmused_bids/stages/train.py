@@ -302,6 +302,8 @@ def _train_now(
     )  # fmt: skip
     place.clear()
     show_decoder(folder, participant=participant, fresh=True)
+    # Another training under this label, with another split, may have begun after this one and lost.
+    keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
     return not states.resumed
