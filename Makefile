@@ -9,7 +9,11 @@ IMAGE ?= clipmused-bids:$(VERSION)
 ENGINE ?= $(notdir $(firstword $(shell command -v podman) $(shell command -v docker) $(shell command -v buildah)))
 REGIONS := derivatives/fmriprep/sub-{participant}/anat/sub-{participant}_space-MNI152NLin2009cAsym_desc-regions_dseg.nii.gz
 
+<<<<<<< HEAD
+.PHONY: env demo test test-hpc lint docs clean
+=======
 .PHONY: env demo test lint docs clean image sif test-container
+>>>>>>> container
 
 env: .venv/.synced
 
@@ -32,6 +36,11 @@ demo: env
 
 test: env
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+# The cluster scripts on a Slurm of one node, which is installed (Debian, Ubuntu) and started for it: as root.
+test-hpc: env
+	bash tests/hpc/slurm_node.sh install
+	CLIPMUSED_TEST_SLURM=1 OMP_NUM_THREADS=1 $(RUN)/pytest tests/hpc -m slurm --durations=10
 
 lint: env
 	$(RUN)/ruff check

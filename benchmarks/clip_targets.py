@@ -65,9 +65,9 @@ class Watch:
     inside: float = 0.0
     start: object = field(default=start_encoding)
 
-    def __call__(self, clip, pixels):
+    def __call__(self, clip, pixels, *, batch_size):
         begun = time.perf_counter()
-        encoding = self.start(clip, pixels)
+        encoding = self.start(clip, pixels, batch_size=batch_size)
         self.inside += time.perf_counter() - begun
         return encoding
 
@@ -82,7 +82,7 @@ class Bench:
 
     def forward_only(self):
         for pixels in self.ready:
-            start_encoding(self.clip, pixels).rows()
+            start_encoding(self.clip, pixels, batch_size=self.batch).rows()
 
     def to_shards(self):
         catalogue, maker, tree = self.world("projection")
@@ -103,7 +103,7 @@ class Bench:
         parts = []
         for start in range(0, len(self.files), self.batch):
             some = [pixels_of(self.clip, open_image(path)) for path in self.files[start : start + self.batch]]
-            parts.append(start_encoding(self.clip, torch.stack(some)).rows())
+            parts.append(start_encoding(self.clip, torch.stack(some), batch_size=self.batch).rows())
         low = finished(self.clip, np.concatenate([part[0] for part in parts]))
         features = {"low": low, "image": np.concatenate([part[1] for part in parts])}
         cache.add([f"{k:064x}" for k in range(len(self.files))], features)
@@ -212,7 +212,9 @@ def costs(clip, folder, *, threads):
     found["low level: projection"] = milliseconds(lambda: finished(clip, raw), 32)
     torch.set_num_threads(threads)
     pixels = torch.stack([pixels_of(clip, image) for image in images])
-    found[f"forward, {threads} threads"] = milliseconds(lambda: start_encoding(clip, pixels).rows(), 32, 3)
+    found[f"forward, {threads} threads"] = milliseconds(
+        lambda: start_encoding(clip, pixels, batch_size=32).rows(), 32, 3
+    )
     return found
 
 

@@ -105,7 +105,7 @@ def encode_pictures(
                 unreadable |= batch.unreadable
                 if batch.pixels is not None:
                     keys += batch.keys
-                    encoding = start_encoding(clip, batch.pixels)
+                    encoding = start_encoding(clip, batch.pixels, batch_size=batch_size)
                     parts.append(finishing.submit(_finished, encoding, finish))
             if stored is not None:
                 stored.result()

@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 # Image towers whose tokens are image patches throughout: open_clip's own, and those it takes from timm.
 _VIT_TOWERS = frozenset({"VisionTransformer", "Eva"})
 
+# Pictures or sentences that a processor encodes at once.
+ROWS_ON_CPU = 8
+
 
 @dataclass(frozen=True)
 class ClipModel:
@@ -138,7 +141,9 @@ def encode_images(
     high: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     for batch in _batches(images, size=batch_size):
         pixels = stack_pictures(model, [pixels_of(model, image) for image in batch])
-        for rows, found in zip((low, high), start_encoding(model, pixels).rows(), strict=True):
+        for rows, found in zip(
+            (low, high), start_encoding(model, pixels, batch_size=batch_size).rows(), strict=True
+        ):
             rows.append(found)
     return np.concatenate(low), np.concatenate(high)
 
@@ -178,7 +183,7 @@ class Encoding:
         return self.low.numpy(), self.high.numpy()
 
 
-def start_encoding(model: ClipModel, pixels: torch.Tensor) -> Encoding:
+def start_encoding(model: ClipModel, pixels: torch.Tensor, *, batch_size: int) -> Encoding:
     """Encode a batch at both levels in one pass; on a GPU this returns before it is done.
 
     Parameters
@@ -186,9 +191,15 @@ def start_encoding(model: ClipModel, pixels: torch.Tensor) -> Encoding:
     model : ClipModel
     pixels : tensor of shape (n, 3, height, width)
         See `stack_pictures`.
+    batch_size : int
+        Of whole batches; the last one may be smaller.
     """
-    tokens, embedding = _both_levels(model.network, pixels.to(model.device, non_blocking=True))
-    low, high = (values.float().to("cpu", non_blocking=True) for values in (tokens.flatten(1), embedding))
+    passes = [
+        _both_levels(model.network, rows)
+        for rows in _passes(model, pixels.to(model.device, non_blocking=True), batch_size=batch_size)
+    ]
+    low, high = (torch.cat(values)[: len(pixels)].float() for values in zip(*passes, strict=True))
+    low, high = (values.to("cpu", non_blocking=True) for values in (low.flatten(1), high))
     arrived = None
     if _on_gpu(model):
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -221,10 +232,26 @@ def encode_texts(model: ClipModel, texts: Sequence[str], *, batch_size: int = 25
     encoded: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     network: Any = model.network
     for batch in _batches(texts, size=batch_size):
+        tokens = model.tokenize(list(batch)).to(model.device)
         with torch.inference_mode():
-            embedding = network.encode_text(model.tokenize(list(batch)).to(model.device))
-        encoded.append(embedding.float().cpu().numpy())
+            embedding = torch.cat(
+                [network.encode_text(rows) for rows in _passes(model, tokens, batch_size=batch_size)]
+            )
+        encoded.append(embedding.float().cpu().numpy()[: len(batch)])
     return np.concatenate(encoded)
+
+
+def _passes(model: ClipModel, batch: torch.Tensor, *, batch_size: int) -> Iterator[torch.Tensor]:
+    """Divide a batch into passes of one size, the last one filled by repeating its last row.
+
+    The last bits of a feature depend on how many are computed at once. With passes of one size they do not depend on
+    what else was to be encoded, so jobs that meet the same stimulus among others store the same feature.
+    """
+    # A processor is as fast with few rows, and little is computed in vain where few are left.
+    size = batch_size if _on_gpu(model) else min(batch_size, ROWS_ON_CPU)
+    for rows in torch.split(batch, size):
+        missing = size - len(rows)
+        yield torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
 def weights_hash(network: torch.nn.Module) -> str:

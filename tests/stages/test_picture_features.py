@@ -84,11 +84,13 @@ def one_by_one(work: Work) -> dict[str, dict[str, np.ndarray]]:
                 pixels[key] = work.clip.preprocess(Image.open(picture.path).convert("RGB"))
         low, high = [], []
         for start in range(0, len(pixels), BATCH):
-            batch = torch.stack(list(pixels.values())[start : start + BATCH])
+            rows = list(pixels.values())[start : start + BATCH]
+            # Always of one size: the last bits depend on it.
+            batch = torch.stack(rows + [rows[-1]] * (BATCH - len(rows)))
             with torch.inference_mode():
                 out = work.clip.network.visual.forward_intermediates(batch, indices=[0], output_fmt="NLC")
-            low.append(out["image_intermediates"][0].flatten(1).numpy())
-            high.append(out["image_features"].numpy())
+            low.append(out["image_intermediates"][0].flatten(1).numpy()[: len(rows)])
+            high.append(out["image_features"].numpy()[: len(rows)])
         features = work.finish(np.concatenate(low), np.concatenate(high))
         for row, key in enumerate(pixels):
             found[key] = {name: values[row] for name, values in features.items()}
@@ -154,12 +156,12 @@ def test_a_slow_model_has_four_batches_read_ahead_and_no_more(
     encoded = 0
     start = picture_features.start_encoding
 
-    def slow(clip: ClipModel, pixels: torch.Tensor) -> Any:
+    def slow(clip: ClipModel, pixels: torch.Tensor, *, batch_size: int) -> Any:
         nonlocal encoded
         time.sleep(0.15)
         ahead.append(len(transformed) - encoded)
         encoded += len(pixels)
-        return start(clip, pixels)
+        return start(clip, pixels, batch_size=batch_size)
 
     monkeypatch.setattr(picture_features, "start_encoding", slow)
     work.run(clip=counted(work.clip, transformed))
@@ -196,10 +198,10 @@ def interrupted(batch: int) -> Callable[[ClipModel, torch.Tensor], Any]:
     """The model, until the user gives up while it encodes a batch."""
     start, turns = picture_features.start_encoding, iter(range(1, 100))
 
-    def encode(clip: ClipModel, pixels: torch.Tensor) -> Any:
+    def encode(clip: ClipModel, pixels: torch.Tensor, *, batch_size: int) -> Any:
         if next(turns) == batch:
             signal.raise_signal(signal.SIGINT)
-        return start(clip, pixels)
+        return start(clip, pixels, batch_size=batch_size)
 
     return encode
 

@@ -77,6 +77,20 @@ def test_texts_equal_open_clip_and_do_not_depend_on_batches(clip: ClipModel) -> 
     assert encode_texts(clip, []).shape == (0, 24)
 
 
+def test_features_do_not_depend_on_what_else_is_encoded() -> None:
+    """To the last bit: jobs that meet the same stimulus among others must store the same feature."""
+    demo = load_clip("demo", weights=None, device="cpu", offline=True)
+    rng = np.random.default_rng(3)
+    images = [Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)) for _ in range(9)]
+    texts = [f"a photo of {k} dogs" for k in range(9)]
+    low, high = encode_images(demo, images, batch_size=8)
+    sentences = encode_texts(demo, texts, batch_size=8)
+    for n in (1, 2, 9):
+        for found, expected in zip(encode_images(demo, images[:n], batch_size=8), (low, high), strict=True):
+            np.testing.assert_array_equal(found, expected[:n])
+        np.testing.assert_array_equal(encode_texts(demo, texts[:n], batch_size=8), sentences[:n])
+
+
 def test_the_network_is_frozen_and_in_evaluation_mode(clip: ClipModel) -> None:
     assert not clip.network.training
     assert not any(parameter.requires_grad for parameter in clip.network.parameters())
