@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from clipmused_bids import __version__
 from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
+from clipmused_bids.cli.stopping import signals_as_before, stopped_by_signals
 from clipmused_bids.cli.threads import limit_threads
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
@@ -66,12 +66,8 @@ def command(**arguments: Any) -> None:
         raise SystemExit(int(dry_run(config)))
     from clipmused_bids.stages.invocation import run
 
-    # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with stopped_by_signals():
         exit_code = run(config, command_line=tuple(sys.argv[1:]))
-    finally:
-        signal.signal(signal.SIGTERM, before)
     raise SystemExit(int(exit_code))
 
 
@@ -111,8 +107,21 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; errors are printed in one screen."""
-    arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
+    """Run the command and return its exit code; errors are printed in one screen.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; without, those of this process, which ends with the command.
+    """
+    if argv is None:
+        return _run(sys.argv[1:])
+    with signals_as_before():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    arguments = expand_several(argv, command.params)
     try:
         command.main(args=arguments, prog_name="clipmused-bids", standalone_mode=False)
     except click.UsageError as error:

@@ -64,7 +64,6 @@ def test_every_task_did_its_own_participant(analysis: Analysis) -> None:
         folder = study.out / f"sub-{label}" / "func"
         assert len(list(folder.glob("*_desc-lss_responses.safetensors"))) == 6
         assert len(list(folder.glob("*_desc-clipmused_predictions.tsv"))) == 6
-    assert "Responses: 2 runs at a time" in study.said("prepare", f"{jobs['prepare']}_0")
     assert "Responses: 0 run(s) estimated, 24 reused" in study.said("train", jobs["train"])
     assert (study.out / "group_desc-clipmused_metrics.tsv").exists()
 
@@ -137,11 +136,13 @@ def test_requeues_are_bounded(analysis: Analysis, slurm: Slurm, demo: Path, tmp_
 
 
 def test_a_failed_participant_holds_the_rest_back(slurm: Slurm, demo: Path, tmp_path: Path) -> None:
-    study = make_study(slurm, demo, tmp_path / "out", PARTICIPANTS="(01 09)")
+    two_cores = {"PARTICIPANTS": "(01 09)", "PREPARE_SBATCH": "(--cpus-per-task=2)"}
+    study = make_study(slurm, demo, tmp_path / "out", **two_cores)
     jobs = study.submit_all()
     rows = slurm.finish(jobs["prepare"])
     assert sorted(row["ExitCode"] for row in rows) == ["0:0", "18:0"]
     for step in ("train", "decode", "evaluate"):
         (row,) = slurm.finish(jobs[step], seconds=60)
         assert row["JobState"] == "CANCELLED"
+    assert "Responses: 2 runs at a time" in study.said("prepare", f"{jobs['prepare']}_0")
     assert "No participant 09 in the dataset" in study.said("prepare", f"{jobs['prepare']}_1")
