@@ -18,7 +18,7 @@ from clipmused_bids import __version__
 from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
-from clipmused_bids.cli.stopping import signals_as_before, stopped_by_signals
+from clipmused_bids.cli.stopping import stopping_signals
 from clipmused_bids.cli.threads import limit_threads
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
@@ -66,15 +66,16 @@ def command(**arguments: Any) -> None:
         raise SystemExit(int(dry_run(config)))
     from clipmused_bids.stages.invocation import run
 
-    with stopped_by_signals():
-        exit_code = run(config, command_line=tuple(sys.argv[1:]))
-    raise SystemExit(int(exit_code))
+    raise SystemExit(int(run(config, command_line=tuple(sys.argv[1:]))))
 
 
 def _require_folder(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         what = "a file, not a folder" if bids_dir.exists() else "no such folder"
-        raise MissingInputError(f"{bids_dir}: {what}.", hint="the first argument is the BIDS dataset")
+        raise MissingInputError(
+            f"{bids_dir}: {what}.",
+            hint="the first argument is the BIDS dataset; in a container bind it, e.g. -B /path/to/bids:/bids:ro",
+        )
 
 
 def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> None:
@@ -106,22 +107,27 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
     )
 
 
+def _settle_home() -> None:
+    # In a container the user may be one that the system does not know. Libraries fail when imported without a home.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; errors are printed in one screen.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; without, those of this process, which ends with the command.
-    """
-    if argv is None:
-        return _run(sys.argv[1:])
-    with signals_as_before():
-        return _run(argv)
+    """Run the command and return its exit code; errors are printed in one screen."""
+    _settle_home()
+    try:
+        with stopping_signals(afterwards="ignore" if argv is None else "restore"):
+            return _exit_code(argv)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
+        return int(ExitCode.INTERRUPTED)
 
 
-def _run(argv: Sequence[str]) -> int:
-    arguments = expand_several(argv, command.params)
+def _exit_code(argv: Sequence[str] | None) -> int:
+    arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
     try:
         command.main(args=arguments, prog_name="clipmused-bids", standalone_mode=False)
     except click.UsageError as error:
@@ -129,9 +135,6 @@ def _run(argv: Sequence[str]) -> int:
             f"error: {error.format_message()}\nhint: clipmused-bids --help lists the options", err=True
         )
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
-        return int(ExitCode.INTERRUPTED)
     except (ClipMusedError, PermissionError) as error:
         if "--debug" in arguments:
             raise
@@ -140,6 +143,9 @@ def _run(argv: Sequence[str]) -> int:
         return int(expected.exit_code)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except click.Abort:
+        # What click makes of KeyboardInterrupt.
+        raise
     except Exception as error:
         if "--debug" in arguments:
             raise

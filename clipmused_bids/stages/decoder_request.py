@@ -11,11 +11,11 @@ from clipmused_bids import __version__
 from clipmused_bids.config import as_tables, merge
 from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.files.comparison import differences
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.weights import (
     config_path,
     history_path,
     model_path,
+    read_config,
     stored_participants,
 )
 from clipmused_bids.errors import CannotCreateError
@@ -131,7 +131,7 @@ def clear_the_way(
     if participant is not None and model_path(folder, participant=None).exists():
         others.append(None)
     for other in others:
-        stored = read_json(config_path(folder, participant=other))
+        stored = read_config(folder, participant=other)
         if not set(stored["participants"]) & set(request["participants"]):
             continue
         path = model_path(folder, participant=other)
@@ -155,7 +155,7 @@ def is_done(folder: Path, participant: str | None, request: Mapping[str, Any], *
     """
     if not model_path(folder, participant=participant).exists() or overwrite:
         return False
-    stored = read_json(config_path(folder, participant=participant))
+    stored = read_config(folder, participant=participant)
     lines = differences({name: stored.get(name) for name in request}, request, sides=("then", "now"))
     if lines:
         raise CannotCreateError(

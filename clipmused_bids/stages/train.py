@@ -11,12 +11,9 @@ from typing import Any
 from clipmused_bids.config import build_hyperparameters
 from clipmused_bids.dataset.files.comparison import grid_fields
 from clipmused_bids.dataset.outputs.description import write_descriptions
+from clipmused_bids.dataset.outputs.model_writing import save_model
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import (
-    model_path,
-    save_model,
-    voxel_hash,
-)
+from clipmused_bids.dataset.outputs.weights import model_path, voxel_hash
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.cross_validation import Part, parts_of
 from clipmused_bids.methods.context import FitContext
@@ -32,7 +29,7 @@ from clipmused_bids.stages.decoder_request import (
     stored_decoder_serves,
 )
 from clipmused_bids.stages.failures import Failures
-from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.illustrate import show_decoder
 from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.progress import epoch_report, warnings_only
@@ -229,6 +226,7 @@ def train_decoder(
     # Not before a decoder of another configuration is refused: its split must stay as it is.
     keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     if done:
+        show_decoder(folder, participant=participant, fresh=False)
         logger.info("%s: decoder %s reused.", whose, model_label)
         return False
     with ExitStack() as scratch:
@@ -263,9 +261,11 @@ def train_decoder(
         "best_epoch": history.best_epoch,
         "stopped": history.stopped,
     }
-    save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
-    if METHODS[method].deep:
-        draw_training(folder, history, participant=participant)
+    save_model(
+        folder, participant=participant, tensors=tensors, config=config, history=history, settings=request,
+        overwrite=plan.config.overwrite,
+    )  # fmt: skip
+    show_decoder(folder, participant=participant, fresh=True)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
     return True

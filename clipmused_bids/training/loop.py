@@ -149,6 +149,7 @@ class Trainer:
                 elif self.processes.rank == 0:
                     # What was trained to the end is not trained again while something else of the decoder is.
                     keeper.save(progress.to_snapshot().noted(notes or {}))
+        self.feed.say_waited()
         load_tensors(self.plain, progress.best)
         self.plain.eval()
         return progress.history()

@@ -175,7 +175,16 @@ def read_array(stream: BinaryIO, entry: TensorEntry) -> NDArray[Any]:
     return np.frombuffer(bytearray(stream.read(entry.nbytes)), dtype=entry.dtype).reshape(entry.shape)
 
 
-def digest(*parts: bytes | str) -> str:
+def array_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of arrays with their names, shapes and types, as hexadecimal text."""
+    parts: list[bytes | str | memoryview] = []
+    for name in sorted(tensors):
+        dense = np.ascontiguousarray(tensors[name])
+        parts += [f"{name} {dense.dtype.str} {dense.shape}", dense.reshape(-1).view(np.uint8).data]
+    return digest(*parts)
+
+
+def digest(*parts: bytes | str | memoryview) -> str:
     """Return the SHA-256 of the parts, as hexadecimal text; where one part ends matters."""
     whole = hashlib.sha256()
     for part in parts:
