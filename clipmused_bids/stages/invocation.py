@@ -104,6 +104,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
             try:
                 carry_out(Job(plan, tree, catalogue, split, maker, device, failures, methods))
             except ClipMusedError:
+                require_still_there(tree)
                 # A single one is the error itself.
                 if len(failures.errors) > 1:
                     failures.report()

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import struct
-import xml.etree.ElementTree as ElementTree
+import tomllib
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-
-import tomllib
 
 
 def broken_files(out: Path) -> list[str]:
@@ -40,14 +39,19 @@ def files_below(out: Path) -> list[Path]:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """SHA-256 of every file but logs and hidden ones, by its path.
+    """SHA-256 of every file but logs, times and hidden ones, by its path.
 
     Features are told by stimulus: which of them lie in one file depends on which job came first.
     """
     found: dict[str, str] = {}
     for path in files_below(out):
         name = path.relative_to(out).as_posix()
-        if name.startswith("logs/") or (path.name.startswith(".") and path.name != ".bidsignore"):
+        # Seconds differ from run to run.
+        if (
+            name.startswith("logs/")
+            or "_timing." in name
+            or (path.name.startswith(".") and path.name != ".bidsignore")
+        ):
             continue
         content = path.read_bytes()
         if "_embeddings/" in name:
@@ -105,6 +109,6 @@ CHECKS: dict[str, Callable[[bytes], object]] = {
     ".json": json.loads,
     ".tsv": _check_table,
     ".toml": lambda content: tomllib.loads(content.decode()),
-    ".svg": ElementTree.fromstring,
+    ".svg": ET.fromstring,
     ".md": _check_text,
 }

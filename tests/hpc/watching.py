@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
@@ -38,9 +39,10 @@ def watched(out: Path) -> Iterator[Watcher]:
 
 
 def _look(out: str, stop: Event, told: Any) -> None:
-    looks, problems = 0, dict[str, None]()
+    looks, problems, parent = 0, dict[str, None](), os.getppid()
     told.put("begun")
-    while not stop.is_set():
+    # Not longer than the one who asked is there.
+    while not stop.is_set() and os.getppid() == parent:
         problems.update(dict.fromkeys(broken_files(Path(out))))
         looks += 1
     told.put((looks, list(problems)))
