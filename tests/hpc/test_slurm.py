@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -66,6 +69,15 @@ def test_every_task_did_its_own_participant(analysis: Analysis) -> None:
         assert len(list(folder.glob("*_desc-clipmused_predictions.tsv"))) == 6
     assert "Responses: 0 run(s) estimated, 24 reused" in study.said("train", jobs["train"])
     assert (study.out / "group_desc-clipmused_metrics.tsv").exists()
+
+
+def test_the_output_is_valid_with_the_logs_of_the_jobs_in_it(analysis: Analysis) -> None:
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    words = [validator, analysis.study.out, "--format", "json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert issues  # warnings at least: the validator looked
+    assert not [issue for issue in issues if issue["severity"] == "error"]
 
 
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
