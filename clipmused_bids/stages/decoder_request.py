@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmused_bids import __version__
-from clipmused_bids.config import as_tables, merge
+from clipmused_bids.config import HOW_TRAINING_RUNS, as_tables, merge
 from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.files.comparison import differences
 from clipmused_bids.dataset.outputs.weights import (
@@ -61,7 +61,7 @@ def decoder_request(
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
     plan = fitted_to_everything(plan) if part is not None and part.of_all_folds else plan
-    hyperparameters = stored_hyperparameters(plan, maker)
+    hyperparameters = without_how_it_runs(stored_hyperparameters(plan, maker))
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
         {"model", "training"} if METHODS[method].deep else set()
@@ -103,6 +103,15 @@ def decoder_request(
         "random_seed": plan.config.random_seed,
         "version": __version__,
     }
+
+
+def without_how_it_runs(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of hyper-parameters without those that are the business of a machine, and of no decoder."""
+    if "training" not in hyperparameters:
+        return dict(hyperparameters)
+    training = hyperparameters["training"]
+    kept = {name: value for name, value in training.items() if name not in HOW_TRAINING_RUNS}
+    return {**hyperparameters, "training": kept}
 
 
 def _place_among_folds(split: Split, part: Part | None) -> dict[str, Any]:

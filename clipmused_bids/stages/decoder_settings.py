@@ -24,6 +24,7 @@ from clipmused_bids.records import Split
 from clipmused_bids.report.leak_notes import leakage_fields
 from clipmused_bids.stages.assemble import ParticipantResponses
 from clipmused_bids.stages.contenders import asked_hyperparameters
+from clipmused_bids.stages.decoder_request import without_how_it_runs
 from clipmused_bids.stages.newcomer_split import base_config
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import places_of, without_places
@@ -118,7 +119,7 @@ def _explicit_request(
     config: Config, *, hyperparameters: Mapping[str, Any], inputs: Mapping[str, Any], mask: str
 ) -> dict[str, Any]:
     """What the command line itself says about settings that a decoder fixes; all else is as stored."""
-    named = without_places(config.overrides)
+    named = without_how_it_runs(without_places(config.overrides))
     given = {name: value for name, value in named.items() if name in hyperparameters}
     explicit = _explicit_inputs(config, [name for name in inputs if name not in _EVENTS_INPUTS])
     if config.inputs.atlas is not None:

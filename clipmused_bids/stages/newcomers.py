@@ -38,13 +38,13 @@ from clipmused_bids.stages.regions import label_images, voxel_spaces
 from clipmused_bids.stages.splitting import keep_split
 from clipmused_bids.stages.standardized import fit_standardization, response_table
 from clipmused_bids.stages.stored_model import (
+    fitted_config,
     standardization_tensors,
     stored_decoder,
     stored_space,
     voxel_tensors,
 )
 from clipmused_bids.stages.target_source import TargetSource, guiding_targets, source_identity
-from clipmused_bids.stages.train import fitted_config
 from clipmused_bids.stages.training_set import TrainingSet, row_sets, standardization_unit
 from clipmused_bids.stages.voxel_choice import choose_voxels
 

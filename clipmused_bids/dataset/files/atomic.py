@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from clipmused_bids.errors import CannotCreateError, ClipMusedError, OutputWriteError
 
@@ -96,6 +96,20 @@ def create_bytes(path: Path, content: bytes) -> Outcome | Literal["taken"]:
     return "written"
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream whose content becomes that of ``path`` once the block ends without an error.
+
+    For content that is better not held in memory as a whole. Errors are those of :func:`write_bytes`; after one
+    ``path`` is as it was before. Nothing is tried twice.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _neighbour(path, _replace) as stream:
+            yield stream
+        _sync_folder(path.parent)
+
+
 def make_folder(path: Path) -> None:
     """Create a folder with its parents; errors as for :func:`write_bytes`."""
     with writing(path):
@@ -122,7 +136,8 @@ def _publish(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> 
     for attempt in range(_ATTEMPTS):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_beside(path, content, move)
+            with _neighbour(path, move) as stream:
+                stream.write(content)
             break
         except OSError as error:
             if error.errno not in _PASSING or attempt == _ATTEMPTS - 1:
@@ -134,12 +149,13 @@ def _publish(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> 
     _sync_folder(path.parent)
 
 
-def _write_beside(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None:
+@contextlib.contextmanager
+def _neighbour(path: Path, move: Callable[[Path, Path], None]) -> Iterator[BinaryIO]:
     neighbour = path.with_name(f".{path.name[:_LONGEST_STEM]}.{uuid.uuid4().hex}{SUFFIX}")
     try:
         # Not tempfile: its files are private to the user, and OUT is often shared by a group.
         with neighbour.open("xb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         move(neighbour, path)
