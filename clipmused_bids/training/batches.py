@@ -164,6 +164,17 @@ class TrialReader:
                 kept = kept_rows(data.responses[p], data.row[mine], participant=name, device=device)
                 self._kept.append(kept)
 
+    @property
+    def bytes_kept(self) -> int:
+        """Bytes of all trials that lie on the device."""
+        kept = [
+            self.labels,
+            self.stimulus,
+            *(self._kept or ()),
+            *([] if self.scores is None else [self.scores]),
+        ]
+        return sum(values.nbytes for values in kept)
+
     def groups(self, index: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Put trials in order of participant: their places, each group's participant, and its number of rows."""
         index = index[np.argsort(self.data.participant[index], kind="stable")]
