@@ -12,7 +12,7 @@
     are dropped from it before each batch (``posix_fadvise``), which is only believed where the bytes that the process
     then reads from the disk say so (``/proc/self/io``).
 (b) ``waiting``: the share of the time between two steps that the trainer waits for its batch, with presets ``small``
-    and ``nsd``; batches of ``nsd`` are of 8 trials here, so that a step ends within seconds. What is read is the
+    and ``nsd``; batches of ``nsd`` are of 2 trials here, not 64, so that a step ends soon. What is read is the
     responses of 8 participants, 15,000 voxels each, more than is kept in memory.
 (d) ``memory``: training with 4 and with 40 participants of 600 trials and 4,000 voxels in a common space, each in a
     process of its own: the most anonymous memory (``RssAnon``, sampled every 5 ms), and the most resident memory
@@ -250,16 +250,14 @@ def pipeline(name: str, folder: Path) -> list[dict]:
 def waiting(preset: str, folder: Path, *, most_ahead: int) -> dict:
     options = hyperparameters(preset, additions=False)
     data = stored_trials(WAITING, folder)
-    n_steps, batch_size = (6, 8) if preset == "nsd" else (60, options.training.batch_size)
-    every = np.random.default_rng(3).permutation(data.n_trials)
-    # The reader sees all trials, so that they are too many to be kept; an epoch of some steps is timed.
-    validation = data.subset(every[:32])
+    n_steps, batch_size = (4, 2) if preset == "nsd" else (60, options.training.batch_size)
+    nothing = data.subset(np.empty(0, dtype=np.int64))
     training = replace(options.training, batch_size=batch_size, max_epochs=1, micro_batch=0)
     architecture = choose_architecture(data, options.model, network=CLIP_MUSED)
     torch.manual_seed(0)
     model = build_decoder(architecture, options.model, n_participants=len(data.participants))
     scores = np.zeros(data.labels.shape) if options.model.readout in {"ridge", "stack"} else None
-    trainer = Trainer(model, data, validation, options=training, seed=0, device=CPU, scores=scores)
+    trainer = Trainer(model, data, nothing, options=training, seed=0, device=CPU, scores=scores)
     assert not trainer.reader.keeps
     trainer.feed.most_ahead = most_ahead
     given = trainer.feed.batches

@@ -169,7 +169,6 @@ class Trainer:
                 kept, model=self.plain, optimizer=self.optimizer, fabric=self.fabric, generator=self.generator,
                 device=self.device,
             )  # fmt: skip
-            logger.info("Training: goes on after %d epochs and %d steps.", progress.epoch, progress.step)
         return progress
 
     def _snapshot(
