@@ -14,6 +14,8 @@ from clipmused_bids.stages.terminal import size_text
 from clipmused_bids.stages.training_set import standardization_unit
 from clipmused_bids.targets.features import choose_low
 from clipmused_bids.targets.shapes import ClipShape
+from clipmused_bids.training.batches import BYTES_AHEAD
+from clipmused_bids.training.rows import KEPT_BYTES
 
 # Measured on one core of a server (AMD EPYC, 2020s) with series of 97,280 voxels and decoders of 297 trials of them.
 LIBRARIES_BYTES = 1.0e9  # torch, nilearn and scikit-learn, as loaded
@@ -261,7 +263,8 @@ def _fitting_bytes(work: Work, method: str) -> float:
     model = kind.model_options(work.plan.hyperparameters.model)
     if model.readout in {"ridge", "stack"} or model.alignment != "random":
         return network + TRIAL_COPIES["deep"] * trials
-    return network + trials
+    batch = 4.0 * work.plan.hyperparameters.training.batch_size * max(one.n_voxels for one in work.sizes)
+    return network + min(trials, KEPT_BYTES + max(BYTES_AHEAD, 2 * batch))
 
 
 def rows_of_fit(work: Work, method: str) -> int:
