@@ -168,7 +168,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(make_lab: Callable[
         assert "stopped as asked" in str(error)
         assert "hint: the same command goes on " in str(error)
         assert stops < 100
-    assert stops >= 4
+    assert stops >= 3
     # Each step was done once: finished parts are not done again, nor any step of the one that was stopped.
     assert lab.steps == whole.steps
     assert lab.stored() == whole.stored()
