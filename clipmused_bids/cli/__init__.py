@@ -6,11 +6,12 @@ Nothing heavy is imported here: ``--help`` and usage errors must answer at once.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +20,12 @@ from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
 from clipmused_bids.cli.words import expand_several
+from clipmused_bids.config import Config
+from clipmused_bids.config.launch import find_launch
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
+
+if TYPE_CHECKING:
+    from clipmused_bids.training.processes import Processes
 
 __all__ = ["command", "config_from_arguments", "expand_several", "main"]
 
@@ -52,20 +58,36 @@ def command(**arguments: Any) -> None:
         from clipmused_bids.preflight.check import check
 
         raise SystemExit(int(check(config)))
-    _require_folder(config.bids_dir)
     if config.dry_run:
         from clipmused_bids.preflight.dry_run import dry_run
 
+        _require_folder(config.bids_dir)
         raise SystemExit(int(dry_run(config)))
-    from clipmused_bids.stages.invocation import run
-
     # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        exit_code = run(config, command_line=tuple(sys.argv[1:]))
+        exit_code = _run(config)
     finally:
         signal.signal(signal.SIGTERM, before)
     raise SystemExit(int(exit_code))
+
+
+def _run(config: Config) -> ExitCode:
+    """Run the command: alone, or as one of several processes."""
+    command_line = tuple(sys.argv[1:])
+
+    def work(processes: Processes | None) -> ExitCode:
+        from clipmused_bids.stages.invocation import run
+
+        _require_folder(config.bids_dir)
+        return run(config, command_line=command_line, processes=processes)
+
+    launch = find_launch(os.environ)
+    if launch is None:
+        return work(None)
+    from clipmused_bids.stages.together import run_together
+
+    return run_together(config, launch, work, command_line=command_line)
 
 
 def _require_folder(bids_dir: Path) -> None:

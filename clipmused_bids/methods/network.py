@@ -31,13 +31,13 @@ from clipmused_bids.methods.fitted_network import FittedNetwork
 from clipmused_bids.methods.member_histories import joined_histories
 from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.readouts import start_bias, start_readout
+from clipmused_bids.methods.shared_fit import SharedFit
 from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.health import token_states, warn_of
 from clipmused_bids.training.label_kind import label_loss_kind
-from clipmused_bids.training.loop import Trainer
 from clipmused_bids.training.monitor import decode_logits, log_odds
 from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
 
@@ -202,20 +202,15 @@ class NetworkMethod:
         else:
             # What the maps and the readout started from is in the weights that the training goes on from.
             self._alignment, scores = kept.values["notes"]["alignment"], kept.tensors.get("scores")
-        trainer = Trainer(
-            model,
-            train,
-            validation,
-            options=options,
-            seed=seed,
-            device=self.device,
-            scores=scores,
-            guided=self.kind.guided,
-            processes=context.processes,
-        )
-        history = trainer.run(
-            context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
-        )
+        fit = SharedFit(
+            model, self._architecture, self._model_options, options, train, validation, seed=seed,
+            guided=self.kind.guided, device=self.device, scores=scores, n_epochs=n_epochs,
+        )  # fmt: skip
+        with context.processes.sharing(lambda: fit.order(kept)):
+            history = fit.trainer(context.processes).run(
+                context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
+            )
+            fit.count_reads(context.processes)
         return model, history
 
     def _start(self, model: Network, train: TrialData, *, seed: int) -> tuple[str, FloatArray | None]:

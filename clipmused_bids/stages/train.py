@@ -40,6 +40,7 @@ from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_o
 from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
+from clipmused_bids.training.processes import ALONE, Processes
 
 __all__ = [
     "decoder_request",
@@ -65,6 +66,7 @@ def train_group(
     device: str,
     failures: Failures | None = None,
     audits: dict[str, SplitAudit] | None = None,
+    processes: Processes | None = None,
 ) -> bool:
     """Train what a method needs: one decoder for all participants, or one for each, in every part of the split.
 
@@ -77,6 +79,8 @@ def train_group(
         Takes errors of decoders of single participants; without, the first one is raised.
     audits : dict of str to SplitAudit, optional
         What was found in each part, by its name; filled here, and the same for every method of one run.
+    processes : Processes, optional
+        That train networks together; without, this one alone.
 
     Returns
     -------
@@ -113,7 +117,7 @@ def train_group(
                 fresh &= train_decoder(
                     plan, tree, catalogue, split, members=members, participant=participant, method=method,
                     model_label=model_label, maker=maker, device=device, part=part,
-                    audited=audits[part.name],
+                    audited=audits[part.name], processes=processes,
                 )  # fmt: skip
     if len(parts) > 1:
         logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
@@ -189,6 +193,7 @@ def train_decoder(
     device: str,
     part: Part | None = None,
     audited: SplitAudit | None = None,
+    processes: Processes | None = None,
 ) -> bool:
     """Train one decoder for ``members`` and store it, unless it is stored already.
 
@@ -198,6 +203,8 @@ def train_decoder(
         The part of a cross-validation that it is fitted to; without, the whole split.
     audited : SplitAudit, optional
         What `audit_split` found in the part; without, it is called here.
+    processes : Processes, optional
+        That train networks together; without, this one alone.
 
     Returns
     -------
@@ -247,7 +254,7 @@ def train_decoder(
         )  # fmt: skip
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
-        context = FitContext(report=epoch_report(options.max_epochs))
+        context = FitContext(report=epoch_report(options.max_epochs), processes=processes or ALONE)
         history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}

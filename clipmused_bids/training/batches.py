@@ -204,12 +204,12 @@ class TrialReader:
         share = torch.as_tensor(mixing.share[rows], device=self.device)[:, None]
         return share * values[own] + (1 - share) * values[partner]
 
-    def in_order(self, *, batch_size: int) -> Iterator[tuple[IntArray, Batch]]:
+    def in_order(self, *, batch_size: int, division: Division = all_rows) -> Iterator[tuple[IntArray, Batch]]:
         """All trials, participant by participant, with the index of each batch's rows in the data."""
         order = np.argsort(self.data.participant, kind="stable")
         for start in range(0, len(order), batch_size):
             index = order[start : start + batch_size]
-            yield index, self.batch(index)
+            yield index, self.batch(index, division=division)
 
     def _read(self, participant: int, index: IntArray) -> Tensor:
         if self._kept is not None:

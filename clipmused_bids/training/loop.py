@@ -247,9 +247,11 @@ class Trainer:
         """Score the validation trials, and measure the tokens of the probe on the way."""
         probe = self.probe
         watch = probe.see if probe.of_validation else None
-        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch)
+        together = self.processes
+        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch, processes=together)
         if self._probe_reader is not None:
-            decode_logits(self.model, self._probe_reader, watch=lambda k, out: probe.see(probe.index[k], out))
+            seen = lambda k, out: probe.see(probe.index[k], out)  # noqa: E731
+            decode_logits(self.model, self._probe_reader, watch=seen, processes=together)
         return score, probe.measure()
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, float]:
@@ -260,7 +262,7 @@ class Trainer:
         # One look for all: each makes a GPU wait.
         *found, whole = torch.stack([*terms.values(), loss]).detach().double().tolist()
         values = dict(zip(terms, found, strict=True))
-        if not np.isfinite(whole):
+        if self.processes.any(not np.isfinite(whole)):
             raise DataError(
                 f"Training: the loss is not finite in epoch {epoch} "
                 f"({', '.join(f'{name} {value:.3g}' for name, value in values.items())}).",

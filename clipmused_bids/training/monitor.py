@@ -17,6 +17,8 @@ from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import FloatArray, IntArray
 from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.joined_outputs import joined_fields, output_of
+from clipmused_bids.training.processes import ALONE, Processes
 
 DECODE_BATCH = 256
 
@@ -71,17 +73,24 @@ def macro_average_precision(labels: FloatArray, scores: FloatArray) -> float:
 
 @torch.no_grad()
 def decode_logits(
-    model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH, watch: Watch | None = None
+    model: nn.Module,
+    reader: TrialReader,
+    *,
+    batch_size: int = DECODE_BATCH,
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
 ) -> FloatArray:
     """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64.
 
-    ``watch`` is called with the places and the output of each batch.
+    ``watch`` is called with the places and the output of each batch. Each of several processes decodes a part of
+    each batch, and all have the whole.
     """
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
-    for index, batch in reader.in_order(batch_size=batch_size):
-        output = model(batch.responses, batch.participants)
+    for index, batch in reader.in_order(batch_size=batch_size, division=processes.division):
+        own = model(batch.responses, batch.participants, part=batch.part)
+        output = output_of(joined_fields([own], processes=processes, n_rows=batch.part.n_rows))
         logits[index] = output.logits.double().cpu().numpy()
         if watch is not None:
             watch(index, output)
@@ -99,21 +108,33 @@ def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
 
 
 def validate(
-    model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary", watch: Watch | None = None
+    model: nn.Module,
+    reader: TrialReader,
+    *,
+    kind: LabelLoss = "binary",
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
 ) -> ValidationScore:
     """Score the validation trials.
 
-    The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
+    The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more. Of several
+    processes the first one's score counts: all must choose the same epoch, though their machines may round differently.
     """
     labels = reader.data.labels
     if reader.data.n_trials == 0 or np.isnan(labels).all():
         return ValidationScore(float("nan"), float("nan"))
-    logits = decode_logits(model, reader, watch=watch)
+    logits = decode_logits(model, reader, watch=watch, processes=processes)
+    score, loss = processes.from_first(torch.tensor(_scored(logits, labels, kind=kind), dtype=torch.float64))
+    of_trial = _loss_of_each(logits, labels, kind=kind) if torch.isfinite(loss) else np.empty(0)
+    return ValidationScore(float(score), float(loss), of_trial)
+
+
+def _scored(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> tuple[float, float]:
+    """Mean average precision and label loss."""
     if not np.isfinite(logits).all():
-        return ValidationScore(float("nan"), float("inf"))
+        return float("nan"), float("inf")
     loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels), kind=kind)
-    score = macro_average_precision(labels, log_odds(logits, kind=kind))
-    return ValidationScore(score, float(loss), _loss_of_each(logits, labels, kind=kind))
+    return macro_average_precision(labels, log_odds(logits, kind=kind)), float(loss)
 
 
 def _loss_of_each(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> FloatArray:
