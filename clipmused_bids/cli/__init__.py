@@ -85,6 +85,8 @@ def _run(config: Config) -> ExitCode:
     launch = find_launch(os.environ)
     if launch is None:
         return work(None)
+    # Else torch says in every process that some batches may do without a part of what they might do without.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from clipmused_bids.stages.together import run_together
 
     return run_together(config, launch, work, command_line=command_line)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -64,15 +65,20 @@ class Passes:
 
     def forward(self, piece: Batch, *, apart: bool = False) -> DecoderOutput:
         """Send one part through the network; ``apart``: no other process is told of its gradients."""
-        rows = slice(piece.part.start, piece.part.stop)
-        with self.apart(apart):
-            output: DecoderOutput = self.model(
-                piece.responses,
-                piece.participants,
-                scores_BC=None if piece.scores is None else piece.scores[rows],
-                part=piece.part,
-            )
+        scores = None if piece.scores is None else piece.scores[piece.part.start : piece.part.stop]
+        joins = not apart and self.processes.count > 1
+        model = self.model if joins else self._in_precision
+        output: DecoderOutput = model(piece.responses, piece.participants, scores_BC=scores, part=piece.part)
         return output
+
+    def _in_precision(self, *words: Any, **named: Any) -> DecoderOutput:
+        """Send through the network itself, in the fabric's precision: gradients of single terms may be asked for."""
+        precision = self.fabric.strategy.precision
+        words, named = precision.convert_input((words, named))
+        with precision.forward_context():
+            output = self.plain(*words, **named)
+        found: DecoderOutput = precision.convert_output(output)
+        return found
 
     def apart(self, apart: bool) -> AbstractContextManager[None]:
         """Leave gradients unjoined inside."""
