@@ -5,6 +5,7 @@ Process 0 does everything that a single process does. The others wait for its or
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.distributed_c10d import Store
+from torch.nn.parallel import DistributedDataParallel
 
 from clipmused_bids.config import Precision
 from clipmused_bids.config.launch import Launch
@@ -30,6 +32,10 @@ from clipmused_bids.training.processes import Processes
 # For anything that process 0 does alone; for the others to go.
 ANYTHING = timedelta(days=30)
 PARTING = timedelta(seconds=10)
+
+# Buffers never change; newer torch has another name for leaving them alone.
+_KNOWN = inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False}
 
 
 class SeveralProcesses(Processes):
@@ -83,7 +89,7 @@ class SeveralProcesses(Processes):
             cluster_environment=_Met(self.launch),
             # Maps of a participant may have all their rows in another process.
             find_unused_parameters=True,
-            broadcast_buffers=False,
+            **_NO_BUFFERS,
         )
         fabric = Fabric(accelerator=device.type, strategy=strategy, precision=precision)
         fabric.launch()

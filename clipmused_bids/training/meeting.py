@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from datetime import timedelta
-from functools import partial
 
 import torch
 from torch import distributed as dist
@@ -14,12 +14,14 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 from clipmused_bids.config.launch import Launch
 from clipmused_bids.errors import ExitCode, ProcessesError
-from clipmused_bids.training.distributed import SeveralProcesses, tried
-from clipmused_bids.training.messages import FileArrays
+from clipmused_bids.training.distributed import SeveralProcesses
+from clipmused_bids.training.messages import SECONDS_BETWEEN_LOOKS, FileArrays
 
-# For all processes to come; for a step of the slowest.
+# For all processes to come; for a step of the slowest; for a look whether process 0 is there, and for its answers.
 MEETING = timedelta(minutes=10)
 STEP = timedelta(minutes=30)
+A_LOOK = timedelta(seconds=5)
+AN_ANSWER = timedelta(minutes=1)
 
 
 class DifferentCommandsError(ProcessesError):
@@ -52,18 +54,19 @@ def meet(
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if on_gpu:
         _take_gpu(launch)
-    store = _meeting_place(launch, patience)
+    deadline = time.monotonic() + patience.total_seconds()
+    store = _meeting_place(launch, deadline)
+    store.set_timeout(AN_ANSWER)
     store.set(f"command/{launch.rank}", command)
     everyone = [f"command/{rank}" for rank in range(launch.count)]
-    try:
-        store.wait(everyone, patience)
-    except RuntimeError as error:
-        lacking = [rank for rank, key in enumerate(everyone) if not tried(partial(store.check, [key]))]
-        raise ProcessesError(
-            f"{launch.name}: after {patience.total_seconds():.0f} s, {_listed(lacking)} did not come to "
-            f"{launch.address}:{launch.port}.",
-            hint="look at their output; they need the same command and a network between the nodes",
-        ) from error
+    while lacking := [rank for rank, key in enumerate(everyone) if not store.check([key])]:
+        if time.monotonic() > deadline:
+            raise ProcessesError(
+                f"{launch.name}: {_listed(lacking)} did not come to {launch.address}:{launch.port} within "
+                f"{patience.total_seconds():.0f} s.",
+                hint="look at their output; they need the same command and a network between the nodes",
+            )
+        time.sleep(SECONDS_BETWEEN_LOOKS)
     others = [rank for rank, key in enumerate(everyone) if store.get(key).decode() != command]
     if others:
         raise DifferentCommandsError(
@@ -77,18 +80,22 @@ def meet(
     return SeveralProcesses(launch, store=store, files=files)
 
 
-def _meeting_place(launch: Launch, patience: timedelta) -> TCPStore:
+def _meeting_place(launch: Launch, deadline: float) -> TCPStore:
     hosts = launch.rank == 0 and not launch.hosted
-    try:
-        return TCPStore(
-            launch.address, launch.port, is_master=hosts, timeout=patience, wait_for_workers=False
-        )
-    except RuntimeError as error:
-        why = "cannot listen at" if hosts else "process 0 is not to be met at"
-        raise ProcessesError(
-            f"{launch.name}: {why} {launch.address}:{launch.port} ({str(error).splitlines()[0][:200]}).",
-            hint="MASTER_ADDR and MASTER_PORT name another place; all processes need the same",
-        ) from error
+    while True:
+        try:
+            # One look at a time: signals are heard between them.
+            return TCPStore(
+                launch.address, launch.port, is_master=hosts, timeout=A_LOOK, wait_for_workers=False
+            )
+        except RuntimeError as error:
+            if not hosts and time.monotonic() < deadline:
+                continue
+            why = "cannot listen at" if hosts else "process 0 is not to be met at"
+            raise ProcessesError(
+                f"{launch.name}: {why} {launch.address}:{launch.port} ({str(error).splitlines()[0][:200]}).",
+                hint="MASTER_ADDR and MASTER_PORT name another place; all processes need the same",
+            ) from error
 
 
 def _take_gpu(launch: Launch) -> None:
