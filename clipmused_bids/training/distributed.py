@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -35,7 +36,9 @@ PARTING = timedelta(seconds=10)
 
 # Buffers never change; newer torch has another name for leaving them alone.
 _KNOWN = inspect.signature(DistributedDataParallel).parameters
-_NO_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False}
+_NO_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False
+}
 
 
 class SeveralProcesses(Processes):
