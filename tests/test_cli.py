@@ -97,3 +97,15 @@ def test_the_terminal_hears_a_line_once_and_every_warning() -> None:
     assert passes(logging.INFO, "Regions: %s.", "some")
     assert passes(logging.WARNING, "Regions: none.")
     assert passes(logging.WARNING, "Regions: none.")
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_home(tmp_path: Path) -> None:
+    """As in a container that is run as any user without HOME; pybids asks for one when it is imported."""
+    code = (
+        "import os, sys; os.getuid = lambda: 2_000_000_001; os.environ.pop('HOME')\n"
+        "from clipmused_bids.cli import main; code = main(sys.argv[1:]); import bids; sys.exit(code)"
+    )
+    words = (tmp_path, tmp_path / "out", "participant", "--prepare")
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert "home directory" not in done.stderr
+    assert done.returncode == 16, done.stderr

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from clipmused_bids import __version__
 from clipmused_bids.cli.configuration import config_from_arguments
 from clipmused_bids.cli.options import all_options
 from clipmused_bids.cli.repeats import SaidOnce
+from clipmused_bids.cli.stopping import stopping_signals
+from clipmused_bids.cli.threads import limit_threads
 from clipmused_bids.cli.words import expand_several
 from clipmused_bids.config import Config
 from clipmused_bids.config.launch import find_launch
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from clipmused_bids.training.processes import Processes
 
 __all__ = ["command", "config_from_arguments", "expand_several", "main"]
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(
@@ -54,6 +57,9 @@ def command(**arguments: Any) -> None:
     _start_logging(
         verbose=arguments["verbose"], quiet=arguments["quiet"], debug=arguments["debug"], silent=reports
     )
+    if arguments["skip_bids_validation"]:
+        logger.info("--skip-bids-validation: nothing to skip; this command runs no validator.")
+    limit_threads(config.omp_threads, os.environ)
     if config.check:
         from clipmused_bids.preflight.check import check
 
@@ -63,13 +69,7 @@ def command(**arguments: Any) -> None:
 
         _require_folder(config.bids_dir)
         raise SystemExit(int(dry_run(config)))
-    # Schedulers announce a time limit by SIGTERM: stop as on Ctrl-C, with nothing half-written.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        exit_code = _run(config)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    raise SystemExit(int(exit_code))
+    raise SystemExit(int(_run(config)))
 
 
 def _run(config: Config) -> ExitCode:
@@ -95,7 +95,10 @@ def _run(config: Config) -> ExitCode:
 def _require_folder(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         what = "a file, not a folder" if bids_dir.exists() else "no such folder"
-        raise MissingInputError(f"{bids_dir}: {what}.", hint="the first argument is the BIDS dataset")
+        raise MissingInputError(
+            f"{bids_dir}: {what}.",
+            hint="the first argument is the BIDS dataset; in a container bind it, e.g. -B /path/to/bids:/bids:ro",
+        )
 
 
 def _start_logging(*, verbose: int, quiet: bool, debug: bool, silent: bool) -> None:
@@ -127,8 +130,26 @@ def _not_permitted(error: PermissionError) -> MissingInputError:
     )
 
 
+def _settle_home() -> None:
+    # In a container the user may be one that the system does not know. Libraries fail when imported without a home.
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are printed in one screen."""
+    _settle_home()
+    try:
+        with stopping_signals(afterwards="ignore" if argv is None else "restore"):
+            return _exit_code(argv)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
+        return int(ExitCode.INTERRUPTED)
+
+
+def _exit_code(argv: Sequence[str] | None) -> int:
     arguments = expand_several(sys.argv[1:] if argv is None else argv, command.params)
     try:
         command.main(args=arguments, prog_name="clipmused-bids", standalone_mode=False)
@@ -137,9 +158,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: {error.format_message()}\nhint: clipmused-bids --help lists the options", err=True
         )
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("error: interrupted.\nhint: the same command goes on where it stopped", err=True)
-        return int(ExitCode.INTERRUPTED)
     except (ClipMusedError, PermissionError) as error:
         if "--debug" in arguments:
             raise
@@ -148,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(expected.exit_code)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except click.Abort:
+        # What click makes of KeyboardInterrupt.
+        raise
     except Exception as error:
         if "--debug" in arguments:
             raise

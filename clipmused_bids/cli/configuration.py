@@ -76,6 +76,8 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         work_dir=arguments["work_dir"],
         overwrite=arguments["overwrite"],
         memory=_bytes(arguments["mem"]),
+        n_processes=arguments["nprocs"],
+        omp_threads=arguments["omp_nthreads"],
         write_betas=arguments["write_betas"],
         stop_on_first_crash=arguments["stop_on_first_crash"],
         allow_leakage=arguments["allow_leakage"],
@@ -143,6 +145,7 @@ def _overrides(arguments: dict[str, Any]) -> dict[str, Any]:
             "standardize": arguments["standardize"],
         },
         "model": {"n_regions": _clusters(arguments["atlas"])},
+        "training": {"precision": arguments["precision"]},
         "targets": {"clip_model": arguments["clip_model"], "clip_weights": arguments["clip_weights"]},
     }
     given: dict[str, Any] = {

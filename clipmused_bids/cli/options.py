@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from clipmused_bids.cli.descriptor import print_descriptor
 from clipmused_bids.cli.methods import METHOD_HELP
-from clipmused_bids.config import PRESETS
+from clipmused_bids.config import PRESETS, Precision
 
 Decorator = Callable[[Any], Any]
 
@@ -213,7 +214,35 @@ MODEL: tuple[Decorator, ...] = (
     ),
 )
 RESOURCES: tuple[Decorator, ...] = (
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where networks are trained and CLIP features computed; auto: on a GPU where there is one.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        help="Arithmetic of training: float32, or mixed with bfloat16 or float16; default: the preset's.",
+    ),
+    click.option(
+        "--nprocs",
+        "--nthreads",
+        "--n-cpus",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Runs that are prepared at the same time, each by a process with one thread.",
+    ),
+    click.option(
+        "--omp-nthreads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Threads of all other computations; default: OMP_NUM_THREADS, else what Slurm or the container allow, "
+        "else all cores.",
+    ),
     click.option(
         "-w",
         "--work-dir",
@@ -224,8 +253,8 @@ RESOURCES: tuple[Decorator, ...] = (
     click.option(
         "--mem",
         metavar="AMOUNT",
-        help="Memory the process may hold while it estimates responses, for example 16G; default: half of what is "
-        "available.",
+        help="Memory that may be held, by all processes together, while responses are estimated, for example 16G; "
+        "default: half of what is available.",
     ),
 )
 CONTROL: tuple[Decorator, ...] = (
@@ -235,6 +264,11 @@ CONTROL: tuple[Decorator, ...] = (
         "--stop-on-first-crash",
         is_flag=True,
         help="End at the first participant that fails, or the first stimulus that cannot be read.",
+    ),
+    click.option(
+        "--skip-bids-validation",
+        is_flag=True,
+        help="For launchers that always give it: this command never runs a validator, with or without it.",
     ),
     click.option(
         "--allow-leakage",
@@ -251,6 +285,14 @@ CONTROL: tuple[Decorator, ...] = (
     click.option("-v", "--verbose", count=True, help="Say more; repeat for still more."),
     click.option("-q", "--quiet", is_flag=True, help="Say warnings and errors only."),
     click.option("--debug", is_flag=True, help="Show tracebacks."),
+    click.option(
+        "--bids-exec-spec",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=print_descriptor,
+        help="Print a Boutiques descriptor of this command and exit.",
+    ),
 )
 
 

@@ -4,6 +4,7 @@ Values come from the command line, over the user's ``--config-file``, over the p
 """
 
 from clipmused_bids.config.hyperparameters import (
+    HOW_TRAINING_RUNS,
     HRF_MODELS,
     LONGEST_WINDOW,
     Hyperparameters,
@@ -31,6 +32,7 @@ from clipmused_bids.config.invocation import (
 from clipmused_bids.config.tables import as_tables, merge
 
 __all__ = [
+    "HOW_TRAINING_RUNS",
     "HRF_MODELS",
     "LONGEST_WINDOW",
     "PRESETS",

@@ -222,11 +222,14 @@ class TrainingOptions:
     n_seeds : int
         Decoders that are trained from consecutive seeds and averaged (the paper: 1).
     precision : {"32-true", "bf16-mixed", "16-mixed"}
-        Of the network; losses are computed in float32.
+        Of the network, as Lightning Fabric names it; losses are computed in float32.
     micro_batch : int
         Most trials that pass through the network at once (0: all of the batch that a process has). The loss is that
         of the whole batch, and the result the same but for rounding; memory shrinks, time grows by a second
         forward pass.
+    keep_minutes : float
+        Time between two states of a training that are kept so that it can go on after it was stopped (0: after each
+        step). Changes nothing in a decoder.
     """
 
     learning_rate: float = 1e-3
@@ -246,6 +249,7 @@ class TrainingOptions:
     n_seeds: int = 1
     precision: Precision = "32-true"
     micro_batch: int = 0
+    keep_minutes: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs", "patience", "n_seeds"):
@@ -253,9 +257,13 @@ class TrainingOptions:
         for name in ("learning_rate", "decay_factor"):
             _require(getattr(self, name) > 0, f"training.{name} must be positive")
         for name in ("weight_decay", "lambda_perp", "lambda_low", "lambda_high", "mixup", "decay_every",
-            "micro_batch",
+            "micro_batch", "keep_minutes",
         ):  # fmt: skip
             _require(getattr(self, name) >= 0, f"training.{name} must not be negative")
+
+
+# How a training runs on a machine: decides about no decoder (of micro_batch, but for rounding).
+HOW_TRAINING_RUNS = ("micro_batch", "keep_minutes")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ class Config:
     memory : int or None
         ``--mem`` in bytes: what the process may hold in all while responses are estimated; None: half of the memory
         that is available.
+    n_processes : int
+        Runs that are prepared at the same time, each by a process of its own.
+    omp_threads : int or None
+        Threads of linear algebra and torch in each process; None: as the environment, the scheduler or the cores say.
     write_betas : bool
         Whether responses are exported as NIfTI.
     stop_on_first_crash : bool
@@ -80,6 +84,8 @@ class Config:
     work_dir: Path | None = None
     overwrite: bool = False
     memory: int | None = None
+    n_processes: int = 1
+    omp_threads: int | None = None
     write_betas: bool = False
     stop_on_first_crash: bool = False
     allow_leakage: bool = False

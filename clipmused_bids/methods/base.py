@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clipmused_bids.errors import DataError
 from clipmused_bids.methods.context import ALONE, FitContext, Report
 from clipmused_bids.records import FloatArray, History, TrialData, VoxelSpace
-from clipmused_bids.training.batches import require_finite
 from clipmused_bids.training.monitor import macro_average_precision
+from clipmused_bids.training.rows import require_finite
 
 READ_ROWS = 4096
 

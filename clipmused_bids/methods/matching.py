@@ -10,7 +10,7 @@ import numpy as np
 
 from clipmused_bids.methods.ridge_solver import BLOCK_ROWS, Rows
 from clipmused_bids.records import FloatArray, IntArray, ResponseTable, TrialData
-from clipmused_bids.training.batches import require_finite
+from clipmused_bids.training.rows import require_finite
 
 MatchedBy = Literal["stimulus", "occurrence", "condition"]
 

@@ -36,6 +36,7 @@ from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.checkpoint import Snapshot
 from clipmused_bids.training.health import token_states, warn_of
 from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.monitor import decode_logits, log_odds
@@ -196,6 +197,7 @@ class NetworkMethod:
             model = build_decoder(
                 self._architecture, self._model_options, n_participants=len(train.participants)
             )
+<<<<<<< HEAD
         kept = context.keeper.load()
         if kept is None:
             self._alignment, scores = self._start(model, train, seed=seed)
@@ -211,7 +213,28 @@ class NetworkMethod:
                 context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
             )
             fit.count_reads(context.processes)
+=======
+        self._alignment, scores = self._resumed(context.keeper.load()) or self._start(model, train, seed=seed)
+        trainer = Trainer(
+            model,
+            train,
+            validation,
+            options=options,
+            seed=seed,
+            device=self.device,
+            scores=scores,
+            guided=self.kind.guided,
+            processes=context.processes,
+        )
+        history = trainer.run(
+            context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
+        )
+>>>>>>> main
         return model, history
+
+    def _resumed(self, kept: Snapshot | None) -> tuple[str, FloatArray | None] | None:
+        """What ``_start`` gave to a training that goes on: what it did is in the weights that are kept."""
+        return None if kept is None else (kept.values["notes"]["alignment"], kept.tensors.get("scores"))
 
     def _start(self, model: Network, train: TrialData, *, seed: int) -> tuple[str, FloatArray | None]:
         """Fit where maps, bias and readout start; return what the maps were fitted to, and held-out scores."""

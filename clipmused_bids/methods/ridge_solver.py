@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import eigh, solve
 
 from clipmused_bids.records import FloatArray, IntArray, TrialData
-from clipmused_bids.training.batches import require_finite
+from clipmused_bids.training.rows import require_finite
 
 logger = logging.getLogger(__name__)
 

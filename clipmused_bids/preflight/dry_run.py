@@ -7,10 +7,9 @@ from dataclasses import replace
 from itertools import product
 
 from clipmused_bids.config import Config
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.description import refuse_foreign
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import config_path, stored_participants
+from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
 from clipmused_bids.methods.registry import METHODS
@@ -24,7 +23,8 @@ from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.clip_targets import sentences_of
 from clipmused_bids.stages.contenders import asked_for, plan_of
-from clipmused_bids.stages.decode import config_of_decoder, decoder_of
+from clipmused_bids.stages.decoder_choice import decoder_of
+from clipmused_bids.stages.decoder_settings import config_of_decoder
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.invocation import (
     choose_device,
@@ -132,9 +132,8 @@ def _stored_labels(plan: Plan, tree: OutputTree) -> tuple[str, ...]:
         return ()
     folder = tree.model_folder(plan.config.model_label)
     for participant in (None, *stored_participants(folder)):
-        path = config_path(folder, participant=participant)
-        if path.exists():
-            return tuple(read_json(path)["label_names"])
+        if model_path(folder, participant=participant).exists():
+            return tuple(read_config(folder, participant=participant)["label_names"])
     return ()
 
 
@@ -143,8 +142,9 @@ def _require_decoders(plan: Plan, tree: OutputTree, problems: Problems) -> None:
     if not uses_stored_decoder(plan.config):
         return
     folder = tree.model_folder(plan.config.model_label)
-    group = config_path(folder, participant=None)
-    known = {*stored_participants(folder), *(read_json(group)["participants"] if group.exists() else ())}
+    known = {*stored_participants(folder)}
+    if model_path(folder, participant=None).exists():
+        known |= {*read_config(folder, participant=None)["participants"]}
     for participant in plan.participants if known else ():
         if participant not in known:
             with problems.collected(participant):

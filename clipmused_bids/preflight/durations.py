@@ -29,11 +29,15 @@ def seconds(work: Work) -> tuple[Estimate, ...]:
     todo = [size for one in work.sizes for size in one.runs if not size.stored]
     unpacked = sum(size.header.n_bytes for size in todo if size.header is not None)
     unpacked += bytes_of_files([size.run for size in todo if size.run.betas])
+    at_once = (
+        max(1, min(work.plan.config.n_processes, len(todo))) if work.plan.config.inputs.betas is None else 1
+    )
     lines = [
         Estimate(
             "responses",
-            response_seconds(len(todo), unpacked),
-            f"{len(todo):,} runs, {size_text(unpacked)} unpacked, {SECONDS_PER_GB:.0f} s per GB",
+            response_seconds(len(todo), unpacked) / at_once,
+            f"{len(todo):,} runs, {size_text(unpacked)} unpacked, {SECONDS_PER_GB:.0f} s per GB"
+            + (f", {at_once} at a time" if at_once > 1 else ""),
         )
     ]
     cores = usable_cores()

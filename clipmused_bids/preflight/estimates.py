@@ -138,8 +138,10 @@ def memory(work: Work) -> tuple[Estimate, ...]:
     series = max(_series_bytes(work), default=0.0)
     limit = work.plan.config.memory
     if series:
-        held = SERIES_COPIES * series
+        at_once = work.plan.config.n_processes
+        held = SERIES_COPIES * series * at_once
         basis = f"the largest run inside its mask is {size_text(series)} in float32"
+        basis += f", {at_once} at a time" if at_once > 1 else ""
         if limit is not None and held > limit:
             basis = f"--mem; without it {size_text(LIBRARIES_BYTES + held)}"
             held = float(limit)

@@ -8,13 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from clipmused_bids.dataset.files.cores import THREAD_VARIABLES, control_groups, number_in, usable_cores
 from clipmused_bids.dataset.outputs.description import container_of
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.preflight.check import Check, failed
 from clipmused_bids.stages.terminal import size_text
 
 LITTLE_MEMORY = 4e9
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LIBRARIES = (
     "numpy", "scipy", "scikit-learn", "pandas", "nibabel", "nilearn", "pybids", "torch", "torchvision",
     "open-clip-torch", "safetensors", "h5py", "av", "pillow",
@@ -52,29 +52,12 @@ def memory_limit(root: Path) -> tuple[float, bool]:
         if line.startswith("MemTotal:")
     )
     limits = [
-        _number(folder / name) for folder in _groups(root) for name in ("memory.max", "memory.limit_in_bytes")
+        number_in(folder / name)
+        for folder in control_groups(root)
+        for name in ("memory.max", "memory.limit_in_bytes")
     ]
     smallest = min((limit for limit in limits if limit is not None), default=total)
     return min(smallest, total), smallest < total
-
-
-def usable_cores(root: Path) -> float:
-    """Cores by affinity and by the quota of the control group.
-
-    Parameters
-    ----------
-    root : Path
-        ``/``.
-    """
-    cores = float(len(os.sched_getaffinity(0)))
-    for folder in _groups(root):
-        quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-        if (folder / "cpu.max").is_file():
-            first, _, second = (folder / "cpu.max").read_text().strip().partition(" ")
-            quota, period = (float(first), float(second)) if first.isdigit() else (None, None)
-        if quota is not None and quota > 0 and period:
-            cores = min(cores, quota / period)
-    return cores
 
 
 def core_check(environ: Mapping[str, str], *, cores: float) -> Check:
@@ -129,27 +112,3 @@ def device_check(asked: Literal["auto", "cpu", "cuda"]) -> Check:
     one = torch.cuda.get_device_properties(0)
     bf16 = "with" if torch.cuda.is_bf16_supported() else "without"
     return Check("device", "ok", f"{one.name}, {size_text(one.total_memory)}, {bf16} bf16")
-
-
-def _groups(root: Path) -> list[Path]:
-    """Folders of this process's control groups, with those above them."""
-    top = root / "sys" / "fs" / "cgroup"
-    folders = [top, top / "memory", top / "cpu"]
-    try:
-        lines = (root / "proc" / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return folders
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        start = top / controllers if controllers else top
-        own = start / path.lstrip("/")
-        folders += [own, *(parent for parent in own.parents if parent.is_relative_to(start))]
-    return list(dict.fromkeys(folders))
-
-
-def _number(file: Path) -> float | None:
-    try:
-        text = file.read_text().strip()
-    except OSError:
-        return None
-    return float(text) if text.lstrip("-").isdigit() else None

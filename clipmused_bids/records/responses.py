@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from clipmused_bids.records.arrays import BoolArray, FloatArray, IntArray
 from clipmused_bids.records.runs import Grid
 from clipmused_bids.records.stimuli import Targets
+
+T = TypeVar("T")
+
+VALUES_IN_CACHE = 2**16  # read and standardised at a time: 256 kB
 
 
 @dataclass(frozen=True)
@@ -97,29 +102,77 @@ class ResponseTable:
         """Voxels of the participant."""
         return len(self.columns[0]) if self.columns else 0
 
-    def read(self, rows: IntArray) -> NDArray[np.float32]:
-        """Read rows (counted over the blocks in order) as float32 of shape (n_rows, n_voxels)."""
+    def read(self, rows: IntArray, *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Read rows (counted over the blocks in order) as float32 of shape (n_rows, n_voxels).
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n_rows,)
+        out : ndarray of that shape, float32, optional
+            Where they are read to; a new array otherwise.
+        """
+        rows = np.asarray(rows)
         if self.seen is not None:
             self.seen[rows] = True
-        out = np.empty((len(rows), self.n_voxels), dtype=np.float32)
-        ends = np.cumsum([len(block) for block in self.blocks])
-        block_of_row = np.searchsorted(ends, rows, side="right")
-        for b in np.unique(block_of_row):
-            here = np.flatnonzero(block_of_row == b)
-            start = ends[b] - len(self.blocks[b])
-            # Of a memory map, only what lies between the first and the last of the columns is read.
-            first, last = self.columns[b].min(), self.columns[b].max() + 1
-            values = np.asarray(self.blocks[b][np.asarray(rows)[here] - start, first:last], dtype=np.float32)
-            out[here] = (values[:, self.columns[b] - first] - self.mean[b]) / self.sd[b]
-        return out if self.weight is None else out * self.weight
+        if out is None:
+            out = np.empty((len(rows), self.n_voxels), dtype=np.float32)
+        most = max(1, VALUES_IN_CACHE // max(1, self.n_voxels))
+        for b, start, place in self._stretches(rows):
+            for first in range(place.start, place.stop, most):
+                last = min(first + most, place.stop)
+                self._read_stretch(b, start + first - place.start, out[first:last])
+        return out
+
+    def _stretches(self, rows: IntArray) -> Iterator[tuple[int, int, slice]]:
+        """Cut rows where they do not follow each other in one block: block, first row there, place among the rows."""
+        if len(rows) == 0:
+            return
+        block = np.searchsorted(self._ends, rows, side="right")
+        cuts = np.flatnonzero((np.diff(rows) != 1) | (np.diff(block) != 0)) + 1
+        starts = np.concatenate([[0], cuts])
+        stops = np.append(cuts, len(rows))
+        of_start = block[starts]
+        own_rows = rows[starts] - np.concatenate([[0], self._ends])[of_start]
+        for b, row, start, stop in zip(
+            of_start.tolist(), own_rows.tolist(), starts.tolist(), stops.tolist(), strict=True
+        ):
+            yield b, row, slice(start, stop)
+
+    def _read_stretch(self, b: int, start: int, out: NDArray[np.float32]) -> None:
+        """Read rows of one block that follow each other, from ``start`` on, while they are in the cache."""
+        span, columns = self._columns_of[b]
+        values = self._plain[b][start : start + len(out), span]
+        # From the map to the result in one pass; half precision becomes single on the way.
+        np.subtract(values if columns is None else values.take(columns, axis=1), self.mean[b], out=out)
+        np.divide(out, self.sd[b], out=out)
+        if self.weight is not None:
+            np.multiply(out, self.weight, out=out)
+
+    @cached_property
+    def _ends(self) -> IntArray:
+        return np.cumsum([len(block) for block in self.blocks])
+
+    @cached_property
+    def _plain(self) -> tuple[FloatArray, ...]:
+        """Blocks without what the class of memory maps costs at each look."""
+        return tuple(np.asarray(block).view(np.ndarray) for block in self.blocks)
+
+    @cached_property
+    def _columns_of(self) -> list[tuple[slice, IntArray | None]]:
+        """Of each block the span of columns that is read, and which of the span are kept, None for all in order."""
+        return _each_once(_span, self.columns)
 
     def of_voxels(self, chosen: IntArray) -> ResponseTable:
         """Return the same rows with the voxels at the positions ``chosen`` only."""
+
+        def take(values: NDArray[Any]) -> NDArray[Any]:
+            return values[chosen]
+
         return ResponseTable(
             blocks=self.blocks,
-            columns=tuple(columns[chosen] for columns in self.columns),
-            mean=tuple(mean[chosen] for mean in self.mean),
-            sd=tuple(sd[chosen] for sd in self.sd),
+            columns=tuple(_each_once(take, self.columns)),
+            mean=tuple(_each_once(take, self.mean)),
+            sd=tuple(_each_once(take, self.sd)),
             weight=None if self.weight is None else self.weight[chosen],
             seen=self.seen,
         )
@@ -205,3 +258,18 @@ class TrialData:
     def read(self) -> list[NDArray[np.float32]]:
         """Read all responses, one array of shape (n_p, n_voxels_p) for each participant, trials in order."""
         return [table.read(self.row[self.participant == p]) for p, table in enumerate(self.responses)]
+
+
+def _each_once(function: Callable[[NDArray[Any]], T], arrays: Sequence[NDArray[Any]]) -> list[T]:
+    """Apply a function to arrays, once to each that is there several times: what it gives is shared as well."""
+    distinct = {id(one): one for one in arrays}
+    found = {key: function(one) for key, one in distinct.items()}
+    return [found[id(one)] for one in arrays]
+
+
+def _span(columns: IntArray) -> tuple[slice, IntArray | None]:
+    if len(columns) == 0:
+        return slice(0, 0), None
+    first, last = int(columns.min()), int(columns.max()) + 1
+    in_order = last - first == len(columns) and bool((np.diff(columns) == 1).all())
+    return slice(first, last), None if in_order else columns - first

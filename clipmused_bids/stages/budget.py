@@ -50,6 +50,21 @@ def usable_memory(limit: int | None) -> int:
     return available_memory() // 2 if limit is None else limit - held_memory()
 
 
+def _fixed(*, n_grid: int, n_voxels: int) -> int:
+    """Bytes that no portioning saves."""
+    return _RESERVE + _CHUNKS * max(CHUNK_BYTES, 8 * n_grid) + _GRID_BYTES * n_grid + _VOXEL_BYTES * n_voxels
+
+
+def whole_blocks(*, n_scans: int, n_voxels: int, n_grid: int, n_trials: int, keep: bool) -> int:
+    """Bytes with which a run is worked on in blocks of the usual size, its series in a scratch file if it may be.
+
+    Parameters are as for `portions`.
+    """
+    outcome = 4 * n_trials * n_voxels
+    working = outcome + VOXEL_BLOCK * _BLOCK_BYTES * n_scans + (4 * n_scans * n_voxels if keep else 0)
+    return _fixed(n_grid=n_grid, n_voxels=n_voxels) + max(_COPIES * outcome, working)
+
+
 def portions(
     usable: int, *, n_scans: int, n_voxels: int, n_grid: int, n_trials: int, keep: bool, label: str
 ) -> Portions:
@@ -71,7 +86,7 @@ def portions(
     UsageError
         If the run cannot be worked on with so little; says how much it needs.
     """
-    fixed = _RESERVE + _CHUNKS * max(CHUNK_BYTES, 8 * n_grid) + _GRID_BYTES * n_grid + _VOXEL_BYTES * n_voxels
+    fixed = _fixed(n_grid=n_grid, n_voxels=n_voxels)
     outcome = 4 * n_trials * n_voxels
     series = 4 * n_scans * n_voxels
     per_voxel = _BLOCK_BYTES * n_scans

@@ -17,6 +17,7 @@ from clipmused_bids.stages.contenders import Contender, asked_for, plan_of
 from clipmused_bids.stages.failures import Failures, MethodFailures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.prepare import prepare_responses
+from clipmused_bids.stages.prepare_ahead import prepare_ahead
 from clipmused_bids.stages.timing import Stopwatch
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def carry_out(job: Job) -> None:
     """Do every action of a job, in order."""
     actions = set(job.plan.config.actions)
     announce_responses(job.plan, job.tree)
-    prepare_responses(job.plan, job.tree, failures=job.failures)
+    ahead = prepare_ahead(job.plan, job.tree)
+    prepare_responses(job.plan, job.tree, failures=job.failures, ahead=ahead)
     job = replace(job, plan=job.plan.without(job.failures))
     if job.failures.seen:
         logger.warning("Going on without %s.", ", ".join(f"sub-{p}" for p in job.failures.errors))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +17,16 @@ from clipmused_bids.dataset.outputs.description import write_descriptions
 from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.stimuli.image_count import count_images
-from clipmused_bids.dataset.stimuli.pictures import open_pictures
 from clipmused_bids.errors import ClipMusedError
-from clipmused_bids.records import Picture, Targets
+from clipmused_bids.records import Targets
 from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.picture_features import encode_pictures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.portable import clip_name
-from clipmused_bids.stages.progress import track
 from clipmused_bids.stages.rates import picture_seconds
 from clipmused_bids.stages.terminal import time_text
-from clipmused_bids.targets.clip import ClipModel, encode_images, encode_texts, load_clip
+from clipmused_bids.targets.clip import ClipModel, encode_texts, load_clip
 from clipmused_bids.targets.features import choose_low, high_level, low_level
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +105,13 @@ def prepare_targets(
     )
     if n_images + n_sentences:
         _announce(maker, n_images=n_images, n_sentences=n_sentences)
-    broken: dict[str, ClipMusedError] = {}
-    for keys in track(maker.images.plan(list(contents), rows=SHARD_ROWS), "CLIP features", unit="group"):
-        broken |= _add_images(maker, keys, contents)
+    broken = encode_pictures(
+        maker.clip,
+        [{key: contents[key] for key in keys} for keys in maker.images.plan(list(contents), rows=SHARD_ROWS)],
+        batch_size=maker.options.batch_size,
+        finish=partial(_finish, maker),
+        store=maker.images.add,
+    )
     for keys in maker.texts.plan(list(sentences)):
         texts = encode_texts(
             maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
@@ -172,16 +173,10 @@ def sentences_of(catalogue: Catalogue, row: int) -> tuple[str, ...]:
     return catalogue.stimuli.captions[row] or catalogue.prompts[row]
 
 
-def _add_images(
-    maker: TargetMaker, keys: Sequence[str], contents: dict[str, Picture]
-) -> dict[str, ClipMusedError]:
-    """Encode and store; returns the keys of images that cannot be read."""
-    opened: list[str] = []
-    broken: dict[str, ClipMusedError] = {}
-    pictures = _readable({key: contents[key] for key in keys}, opened, broken)
-    raw, image = encode_images(maker.clip, pictures, batch_size=maker.options.batch_size)
-    if not opened:
-        return broken
+def _finish(
+    maker: TargetMaker, raw: NDArray[np.float32], image: NDArray[np.float32]
+) -> dict[str, NDArray[Any]]:
+    """Raw features of pictures to what is stored of them."""
     low = low_level(
         raw,
         kind=maker.low_kind,
@@ -189,8 +184,7 @@ def _add_images(
         projection_width=maker.options.projection_width,
         seed=PROJECTION_SEED,
     )
-    maker.images.add(opened, {"low": low.astype(np.float16), "image": image})
-    return broken
+    return {"low": low.astype(np.float16), "image": image}
 
 
 def _announce(maker: TargetMaker, *, n_images: int, n_sentences: int) -> None:
@@ -201,18 +195,6 @@ def _announce(maker: TargetMaker, *, n_images: int, n_sentences: int) -> None:
         "CLIP targets (%s, %s): %d pictures and %d sentences to encode, about %s.",
         maker.clip.name, maker.clip.device, n_images, n_sentences, time_text(n_images * each),
     )  # fmt: skip
-
-
-def _readable(
-    pictures: dict[str, Picture], opened: list[str], broken: dict[str, ClipMusedError]
-) -> Iterator[Image]:
-    """Yield the pictures that can be read and note their keys; note why others cannot."""
-    for key, picture in open_pictures(pictures):
-        if isinstance(picture, ClipMusedError):
-            broken[key] = picture
-        else:
-            opened.append(key)
-            yield picture
 
 
 def _spread(values: NDArray[Any], places: Sequence[int], *, n: int) -> NDArray[np.float32]:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from clipmused_bids import __version__
-from clipmused_bids.config import as_tables, merge
+from clipmused_bids.config import HOW_TRAINING_RUNS, as_tables, merge
 from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.files.comparison import differences
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.weights import (
     config_path,
     history_path,
     model_path,
+    read_config,
     stored_participants,
 )
 from clipmused_bids.errors import CannotCreateError
@@ -61,7 +61,7 @@ def decoder_request(
 ) -> dict[str, Any]:
     """What decides about a decoder before anything is read; equal requests give equal decoders."""
     plan = fitted_to_everything(plan) if part is not None and part.of_all_folds else plan
-    hyperparameters = stored_hyperparameters(plan, maker)
+    hyperparameters = without_how_it_runs(stored_hyperparameters(plan, maker))
     # Alignments and readouts of the deep method are ridge regressions, so it reads the linear options too.
     used = {"responses", "min_label_frequency", "fit_on", "linear"} | (
         {"model", "training"} if METHODS[method].deep else set()
@@ -105,6 +105,15 @@ def decoder_request(
     }
 
 
+def without_how_it_runs(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of hyper-parameters without those that are the business of a machine, and of no decoder."""
+    if "training" not in hyperparameters:
+        return dict(hyperparameters)
+    training = hyperparameters["training"]
+    kept = {name: value for name, value in training.items() if name not in HOW_TRAINING_RUNS}
+    return {**hyperparameters, "training": kept}
+
+
 def _place_among_folds(split: Split, part: Part | None) -> dict[str, Any]:
     """Which fold a decoder was fitted without, or that it was fitted to all; nothing without folds."""
     folds = fold_numbers(split)
@@ -131,7 +140,7 @@ def clear_the_way(
     if participant is not None and model_path(folder, participant=None).exists():
         others.append(None)
     for other in others:
-        stored = read_json(config_path(folder, participant=other))
+        stored = read_config(folder, participant=other)
         if not set(stored["participants"]) & set(request["participants"]):
             continue
         path = model_path(folder, participant=other)
@@ -155,7 +164,7 @@ def is_done(folder: Path, participant: str | None, request: Mapping[str, Any], *
     """
     if not model_path(folder, participant=participant).exists() or overwrite:
         return False
-    stored = read_json(config_path(folder, participant=participant))
+    stored = read_config(folder, participant=participant)
     lines = differences({name: stored.get(name) for name in request}, request, sides=("then", "now"))
     if lines:
         raise CannotCreateError(

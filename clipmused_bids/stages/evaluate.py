@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from clipmused_bids import __version__
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.comparison_files import (
     ComparisonRow,
     write_comparison,
@@ -18,7 +17,7 @@ from clipmused_bids.dataset.outputs.comparison_files import (
 from clipmused_bids.dataset.outputs.metric_files import write_group_metrics
 from clipmused_bids.dataset.outputs.model_card import model_card
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import config_path, stored_participants, write_card
+from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants, write_card
 from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.inference import Interval, over_participants
@@ -36,7 +35,7 @@ from clipmused_bids.stages.comparing import (
 )
 from clipmused_bids.stages.comparison_text import comparison_text, shown
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
-from clipmused_bids.stages.decode import decoder_of, left_out_by
+from clipmused_bids.stages.decoder_choice import decoder_of, left_out_by
 from clipmused_bids.stages.illustrate import draw_scores, write_methods
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
@@ -172,9 +171,8 @@ def _parameters(tree: OutputTree, label: str) -> tuple[int | None, dict[str, int
     shared: int | None = None
     own: dict[str, int] = {}
     for participant in (None, *stored_participants(folder)):
-        path = config_path(folder, participant=participant)
-        if path.exists():
-            counts = read_json(path)["parameters"]
+        if model_path(folder, participant=participant).exists():
+            counts = read_config(folder, participant=participant)["parameters"]
             shared = int(counts["shared"])
             own |= {name: int(n) for name, n in counts["per_participant"].items()}
     return shared, own

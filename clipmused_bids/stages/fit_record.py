@@ -59,6 +59,16 @@ class FitRecord:
         self._rows[step] = seen
         return tuple(replace(table, seen=marks) for table, marks in zip(tables, seen, strict=True))
 
+    def marks(self) -> dict[str, BoolArray]:
+        """Rows of each person's table that each step has read so far, by step and person."""
+        return {f"{step}.{p}": seen for step, people in self._rows.items() for p, seen in enumerate(people)}
+
+    def mark(self, marks: Mapping[str, BoolArray]) -> None:
+        """Add what ``marks`` gave in an earlier run, whose reading is not done again."""
+        for name, seen in marks.items():
+            step, p = name.rsplit(".", 1)
+            self._rows[step][int(p)] |= seen
+
     def targets_loaded(self, stimulus_ids: Sequence[str], *, step: str) -> None:
         """Note the stimuli whose targets a method is handed; they guide training and validation."""
         self._purpose[step] = "tuning"

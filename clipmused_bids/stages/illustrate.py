@@ -8,10 +8,12 @@ import numpy as np
 
 from clipmused_bids import __version__
 from clipmused_bids.config import as_tables
-from clipmused_bids.dataset.files.atomic import write_bytes
+from clipmused_bids.dataset.files.atomic import remove, write_bytes
 from clipmused_bids.dataset.files.documents import write_text
+from clipmused_bids.dataset.outputs.model_writing import complete_model, history_of, is_complete
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import StoredModel
+from clipmused_bids.dataset.outputs.weights import StoredModel, history_path, read_config
+from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import History
 from clipmused_bids.report.figures import label_scores as drawn_labels
 from clipmused_bids.report.figures import training_curves
@@ -20,13 +22,32 @@ from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.scored import Scored, label_scores
 
 
-def draw_training(folder: Path, history: History, *, participant: str | None) -> None:
-    """Draw the training curves of a decoder beside its weights; of the first one where several are averaged."""
+def show_decoder(folder: Path, *, participant: str | None, fresh: bool) -> None:
+    """See that what people look at lies beside a stored decoder: configuration, training curves and their drawing.
+
+    Parameters
+    ----------
+    fresh : bool
+        Whether it was stored now. Else only what is missing is made: the run that stored it may have been killed.
+    """
+    drawing = history_path(folder, participant=participant).with_suffix(".svg")
+    deep = METHODS[read_config(folder, participant=participant)["method"]].deep
+    if not fresh and drawing.exists() == deep and is_complete(folder, participant=participant):
+        return
+    history = history_of(complete_model(folder, participant=participant))
+    if deep and history is not None:
+        write_bytes(drawing, _drawn(history))
+    else:
+        # Of an earlier decoder under this label.
+        remove(drawing)
+
+
+def _drawn(history: History) -> bytes:
+    """Training curves; of the first one where several are averaged."""
     member = history.columns.get("member")
     rows = [k for k in range(len(history.columns["loss"])) if member is None or member[k] == member[0]]
     columns = {name: [values[k] for k in rows] for name, values in history.columns.items()}
-    name = "history.svg" if participant is None else f"sub-{participant}_history.svg"
-    write_bytes(folder / name, training_curves(columns, best_epoch=history.best_epoch))
+    return training_curves(columns, best_epoch=history.best_epoch)
 
 
 def draw_scores(tree: OutputTree, scored: Scored) -> None:

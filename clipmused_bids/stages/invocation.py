@@ -28,7 +28,13 @@ from clipmused_bids.stages.coverage import coverage_table
 from clipmused_bids.stages.failures import Failures, MethodFailures
 from clipmused_bids.stages.grids import reference_grid, require_one_grid
 from clipmused_bids.stages.newcomer_split import newcomer_split, told_by_decoders
-from clipmused_bids.stages.places import require_own_place, require_writable
+from clipmused_bids.stages.places import (
+    clear_leftovers,
+    require_own_place,
+    require_still_there,
+    require_writable,
+    require_writable_below,
+)
 from clipmused_bids.stages.plan import Plan, make_plan
 from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, split_of_decoder
@@ -74,11 +80,12 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
     with early_lines() as early:
         config = replace(config, actions=chosen_actions(config, tree))
         if uses_stored_decoder(config) or config.base_model is not None:
-            from clipmused_bids.stages.decode import config_of_decoder
+            from clipmused_bids.stages.decoder_settings import config_of_decoder
 
             config = config_of_decoder(config, tree)
         plan = make_plan(config, failures=failures)
         require_own_place(config.output_dir, bids_dir=config.bids_dir, derivatives=plan.derivatives)
+        require_writable_below(plan, tree)
         _say_plan(plan)
         catalogue = needed_catalogue(plan)
         split = settle_split(plan, catalogue, tree)
@@ -99,14 +106,17 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
                     refuse_other_decoders(plan_of(plan, one), split, tree, maker=own)
         derivatives = {derivative.name: derivative.path for derivative in plan.derivatives}
         prepare_tree(config.output_dir, bids_dir=config.bids_dir, derivatives=derivatives, environ=os.environ)
+        clear_leftovers(plan, tree)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
             try:
                 carry_out(Job(plan, tree, catalogue, split, maker, device, failures, methods, processes))
             except ClipMusedError:
+                require_still_there(tree)
                 # A single one is the error itself.
                 if len(failures.errors) > 1:
                     failures.report()
                 raise
+            require_still_there(tree)
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     main = methods.errors.get(config.model_label)

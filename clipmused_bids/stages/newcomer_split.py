@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import config_path, model_path, stored_participants
+from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
 from clipmused_bids.errors import DataError, MissingInputError, UsageError
 from clipmused_bids.evaluation.assignment import SET_NAMES, split_rows
 from clipmused_bids.evaluation.split_design import SplitDesign
@@ -79,7 +78,7 @@ def base_config(tree: OutputTree, *, label: str) -> Mapping[str, object]:
             f"--base-model {label}: {folder} holds no decoder of a group; there is {', '.join(known) or 'none'}.",
             hint="group --train makes one, in the same OUTPUT_DIR",
         )
-    stored: Mapping[str, object] = read_json(config_path(folder, participant=None))
+    stored: Mapping[str, object] = read_config(folder, participant=None)
     info = METHODS[str(stored["method"])]
     if not info.deep or info.per_participant:
         raise UsageError(
@@ -100,10 +99,10 @@ def base_config(tree: OutputTree, *, label: str) -> Mapping[str, object]:
 def told_by_decoders(split: Split | None, plan: Plan, tree: OutputTree) -> Split | None:
     """The split with the regime of its decoders: that of a new participant depends on what was fitted to him."""
     folder = tree.model_folder(plan.config.model_label)
-    own = [p for p in plan.participants if config_path(folder, participant=p).exists()]
+    own = [p for p in plan.participants if model_path(folder, participant=p).exists()]
     if split is None or not own:
         return split
-    stored = [read_json(config_path(folder, participant=p)) for p in own]
+    stored = [read_config(folder, participant=p) for p in own]
     regimes = {one["split"]["regime"] for one in stored if "base" in one}
     return replace(split, regime="; ".join(sorted(regimes))) if regimes else split
 

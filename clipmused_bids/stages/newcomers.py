@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.images.series import check_grid
 from clipmused_bids.dataset.outputs.description import write_descriptions
+from clipmused_bids.dataset.outputs.model_writing import save_model
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
     StoredModel,
     check_model,
-    history_path,
     load_model,
     model_path,
-    save_model,
 )
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.assignment import SET_NAMES
@@ -33,20 +31,20 @@ from clipmused_bids.stages.decoder_request import decoder_request, stored_decode
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.fit_record import FitRecord
 from clipmused_bids.stages.grids import OTHER_GRID
-from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.illustrate import show_decoder
 from clipmused_bids.stages.newcomer_split import audit_newcomers
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.regions import label_images, voxel_spaces
 from clipmused_bids.stages.splitting import keep_split
 from clipmused_bids.stages.standardized import fit_standardization, response_table
 from clipmused_bids.stages.stored_model import (
+    fitted_config,
     standardization_tensors,
     stored_decoder,
     stored_space,
     voxel_tensors,
 )
 from clipmused_bids.stages.target_source import TargetSource, guiding_targets, source_identity
-from clipmused_bids.stages.train import fitted_config
 from clipmused_bids.stages.training_set import TrainingSet, row_sets, standardization_unit
 from clipmused_bids.stages.voxel_choice import choose_voxels
 
@@ -101,6 +99,7 @@ def _adapt_one(
     )
     keep_split(split, tree, model_label=label, overwrite=plan.config.overwrite)
     if done:
+        show_decoder(folder, participant=participant, fresh=False)
         logger.info("sub-%s: decoder %s reused.", participant, label)
         return
     audited = audit_newcomers(plan, catalogue, split, base.config["participants"], tree=tree)
@@ -135,14 +134,11 @@ def _adapt_one(
         "best_epoch": notes["epochs"],
         "stopped": notes["chosen_by"],
     }
-    save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
-    curves = history_path(folder, participant=participant)
-    if history is not None:
-        draw_training(folder, history, participant=participant)
-    else:
-        # Of an earlier adaptation under this label.
-        remove(curves)
-        remove(curves.with_suffix(".svg"))
+    save_model(
+        folder, participant=participant, tensors=tensors, config=config, history=history, settings=request,
+        overwrite=plan.config.overwrite,
+    )  # fmt: skip
+    show_decoder(folder, participant=participant, fresh=True)
     write_descriptions(tree)
     logger.info("sub-%s: decoder stored as %s.", participant, model_path(folder, participant=participant))
 

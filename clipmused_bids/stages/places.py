@@ -6,8 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipmused_bids.dataset.files.leftovers import remove_leftovers
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.runs.derivatives import Derivative
-from clipmused_bids.errors import CannotCreateError
+from clipmused_bids.errors import CannotCreateError, OutputWriteError
+from clipmused_bids.stages.plan import Plan
 
 
 def require_writable(folder: Path, *, option: str = "OUTPUT_DIR") -> None:
@@ -19,12 +22,34 @@ def require_writable(folder: Path, *, option: str = "OUTPUT_DIR") -> None:
         Names the folder that stands in the way.
     """
     existing = nearest_folder(folder)
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not existing.is_dir() or not _may_write(existing):
         why = "read-only or not yours" if existing.is_dir() else "a file, not a folder"
         raise CannotCreateError(
             f"{folder}: outputs cannot be written there ({existing} is {why}).",
-            hint=f"give another {option}; in a container bind it without :ro",
+            hint=f"give another {option}; in a container bind it without :ro, e.g. -B /path/to/out:/out",
         )
+
+
+def require_writable_below(plan: Plan, tree: OutputTree) -> None:
+    """Refuse folders of earlier runs that this one may not write to, such as those another user made.
+
+    Raises
+    ------
+    CannotCreateError
+        Names the first one.
+    """
+    own = [tree.participant_folder(p) for p in plan.participants]
+    for top in (tree.stimuli.parent, tree.model_folder(plan.config.model_label), *own):
+        for place, _, _ in os.walk(top):
+            if not _may_write(Path(place)):
+                raise CannotCreateError(
+                    f"{place}: not yours to write to, and outputs of this run belong there.",
+                    hint=f"ask its owner for chmod -R g+w {tree.root}, or choose another OUTPUT_DIR",
+                )
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def nearest_folder(place: Path) -> Path:
@@ -54,6 +79,36 @@ def require_own_place(folder: Path, *, bids_dir: Path, derivatives: Sequence[Der
         raise CannotCreateError(
             f"{folder}: lies in the raw dataset {bids_dir}, which is only read.",
             hint="choose a folder elsewhere as OUTPUT_DIR, or BIDS_DIR/derivatives/clipmused",
+        )
+
+
+def clear_leftovers(plan: Plan, tree: OutputTree) -> None:
+    """Remove what killed jobs left unfinished: at level group everywhere, else where this job writes."""
+    if plan.config.level == "group":
+        remove_leftovers([tree.root])
+        return
+    remove_leftovers([tree.root], below=False)
+    remove_leftovers(
+        [
+            tree.stimuli.parent,
+            tree.model_folder(plan.config.model_label),
+            *(tree.participant_folder(p) for p in plan.participants),
+        ]
+    )
+
+
+def require_still_there(tree: OutputTree) -> None:
+    """Refuse to call a run done whose outputs vanished under it: a disk that was unmounted, a folder that was removed.
+
+    Raises
+    ------
+    OutputWriteError
+        Names the folder.
+    """
+    if not (tree.root / "dataset_description.json").is_file():
+        raise OutputWriteError(
+            f"{tree.root}: vanished while the run wrote to it; what was written before is not there any more.",
+            hint="see that the disk stays mounted and nobody removes the folder, then run the same command again",
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from clipmused_bids.config import as_tables
 from clipmused_bids.dataset.betas.readers import betas_mask
@@ -41,8 +42,18 @@ OPTIONS_OF_KIND: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> None:
+def prepare_responses(
+    plan: Plan, tree: OutputTree, *, failures: Failures, ahead: Mapping[str, Counter[str]] | None = None
+) -> None:
     """Estimate and store what is not stored yet; each run is read once.
+
+    Parameters
+    ----------
+    plan : Plan
+    tree : OutputTree
+    failures : Failures
+    ahead : mapping of str to Counter, optional
+        What other processes have made of each participant a moment ago, as `make_run` counts.
 
     Raises
     ------
@@ -53,6 +64,9 @@ def prepare_responses(plan: Plan, tree: OutputTree, *, failures: Failures) -> No
     for participant in plan.participants:
         with failures.of_participant(participant):
             made.update(_prepare_participant(plan, tree, participant))
+            before = (ahead or {}).get(participant, Counter())
+            made.update(before)
+            made["reused"] -= before["estimated"]
     logger.info(
         "Responses: %d run(s) estimated, %d reused; %d trial(s) left out.",
         made["estimated"],
@@ -116,7 +130,7 @@ def mask_hash(mask: str) -> str:
 
 
 def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Counter[str]:
-    runs = [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
+    runs = runs_with_trials(plan, participant)
     todo = [run for run in runs if not responses_are_stored(plan, tree, run)]
     made: Counter[str] = Counter(reused=len(runs) - len(todo))
     if todo:
@@ -131,31 +145,60 @@ def _make(
     plan: Plan, tree: OutputTree, participant: str, todo: Sequence[Run], *, runs: Sequence[Run]
 ) -> Counter[str]:
     made: Counter[str] = Counter()
+    grid, mask = estimation_space(plan, participant, runs, n_todo=len(todo))
+    for run, responses in _responses(plan, todo, grid=grid, mask=mask):
+        made.update(_store(plan, tree, run, responses, grid=grid, mask=mask))
+    return made
+
+
+def estimation_space(
+    plan: Plan, participant: str, runs: Sequence[Run], *, n_todo: int
+) -> tuple[Grid, BoolArray]:
+    """Grid and mask of a participant's responses.
+
+    Raises
+    ------
+    UsageError
+        If a stored decoder was trained with a mask file that is not given.
+    ClipMusedError
+        If masks or grids cannot be read, or differ.
+    """
     trained_mask = plan.config.trained_mask or ""
     if plan.config.inputs.mask is None and trained_mask not in {"", "derivative", "computed"}:
         raise UsageError(
             f"sub-{participant}: the decoder was trained with a mask file ({trained_mask[:20]}...); "
-            f"{len(todo)} new run(s) need it too.",
+            f"{n_todo} new run(s) need it too.",
             hint="give the same file with --mask",
         )
     if plan.config.inputs.betas is None:
-        grid, mask = participant_mask(runs, mask=plan.config.inputs.mask, target=reference_grid(plan))
-    else:
-        grid, mask = betas_mask(runs, mask=plan.config.inputs.mask)
-    for run, responses in _responses(plan, todo, grid=grid, mask=mask):
-        write_responses(
-            tree,
-            run,
-            responses,
-            plan.trials[run.key],
-            grid=grid,
-            voxels=np.flatnonzero(mask),
-            config=response_settings(plan, run),
-            precision=plan.hyperparameters.responses.storage,
-        )
-        made["estimated"] += 1
-        made["dropped"] += sum(responses.dropped.values())
-    return made
+        return participant_mask(runs, mask=plan.config.inputs.mask, target=reference_grid(plan))
+    return betas_mask(runs, mask=plan.config.inputs.mask)
+
+
+def make_run(plan: Plan, tree: OutputTree, run: Run, *, grid: Grid, mask: BoolArray) -> Counter[str]:
+    """Estimate and store the responses of one run; counts runs (``estimated``) and trials left out (``dropped``)."""
+    return _store(plan, tree, run, _run_responses(plan, run, grid=grid, mask=mask), grid=grid, mask=mask)
+
+
+def _store(
+    plan: Plan, tree: OutputTree, run: Run, responses: RunResponses, *, grid: Grid, mask: BoolArray
+) -> Counter[str]:
+    write_responses(
+        tree,
+        run,
+        responses,
+        plan.trials[run.key],
+        grid=grid,
+        voxels=np.flatnonzero(mask),
+        config=response_settings(plan, run),
+        precision=plan.hyperparameters.responses.storage,
+    )
+    return Counter(estimated=1, dropped=sum(responses.dropped.values()))
+
+
+def runs_with_trials(plan: Plan, participant: str) -> list[Run]:
+    """Runs of a participant that have something to estimate."""
+    return [run for run in plan.runs_of(participant) if plan.trials[run.key].n_trials]
 
 
 def responses_are_stored(plan: Plan, tree: OutputTree, run: Run) -> bool:
@@ -174,17 +217,21 @@ def responses_are_stored(plan: Plan, tree: OutputTree, run: Run) -> bool:
         raise
 
 
-def _portions(plan: Plan, run: Run, mask: BoolArray) -> Portions:
+def size_of_run(plan: Plan, run: Run, mask: BoolArray) -> dict[str, Any]:
+    """What a run's memory depends on, as `stages.budget.portions` takes it."""
     n_scans, n_voxels = series_shape(run, mask)
-    return portions(
-        usable_memory(plan.config.memory),
-        n_scans=n_scans,
-        n_voxels=n_voxels,
-        n_grid=mask.size,
-        n_trials=plan.trials[run.key].n_trials,
-        keep=plan.kind == "betas",
-        label=run.label,
-    )
+    return {
+        "n_scans": n_scans,
+        "n_voxels": n_voxels,
+        "n_grid": mask.size,
+        "n_trials": plan.trials[run.key].n_trials,
+        "keep": plan.kind == "betas",
+    }
+
+
+def _portions(plan: Plan, run: Run, mask: BoolArray) -> Portions:
+    usable = usable_memory(plan.config.memory)
+    return portions(usable, **size_of_run(plan, run, mask), label=run.label)
 
 
 def _responses(
@@ -198,6 +245,12 @@ def _responses(
 
 
 def _run_responses(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunResponses:
+    # The last bits of a product may depend on the number of threads; reading takes most of the time anyway.
+    with threadpool_limits(1):
+        return _estimated(plan, run, grid=grid, mask=mask)
+
+
+def _estimated(plan: Plan, run: Run, *, grid: Grid, mask: BoolArray) -> RunResponses:
     trials = plan.trials[run.key]
     how = _portions(plan, run, mask)
     series = read_bold(

@@ -19,7 +19,7 @@ from clipmused_bids.records import Run, Score
 from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import decoder_of
+from clipmused_bids.stages.decoder_choice import decoder_of
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.predicting import aligned_labels, predict_averaged

@@ -93,9 +93,10 @@ def keep_split(split: Split, tree: OutputTree, *, model_label: str, overwrite: b
     With ``overwrite``, a dataset's split that lacks runs of the new one gives way to it.
     """
     own = own_split_file(tree, model_label=model_label)
-    if not tree.split.exists() or (
-        overwrite and not set(split.run_key) <= set(read_split(tree.split).run_key)
-    ):
+    if not tree.split.exists():
+        # Of two trainings that begin at once, the other one's split stands; then ours goes beside our model.
+        write_split(tree.split, split, present="keep")
+    elif overwrite and not set(split.run_key) <= set(read_split(tree.split).run_key):
         write_split(tree.split, split)
     if split_hash(read_split(tree.split)) != split_hash(split):
         write_split(own, split)

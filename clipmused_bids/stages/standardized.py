@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipmused_bids.dataset.files.scratch import rows_on_disk
 from clipmused_bids.dataset.outputs.response_files import StoredResponses
@@ -114,8 +117,9 @@ def response_table(
 ) -> ResponseTable:
     """Rows of one participant, standardised when they are read."""
     columns, means, sds = [], [], []
+    known = _Distinct()
     for run, file in zip(person.runs, person.stored, strict=True):
-        place = _columns(file, voxels)
+        place = known.of(_columns(file, voxels))
         mean = np.zeros(len(voxels), dtype=np.float32)
         sd = np.ones(len(voxels), dtype=np.float32)
         if standardization.unit != "none":
@@ -125,14 +129,25 @@ def response_table(
             # (v * scale - mean) / sd, without another pass over the values.
             mean, sd = mean / file.scale[place], sd / file.scale[place]
         columns.append(place)
-        means.append(mean)
-        sds.append(sd)
+        means.append(known.of(mean))
+        sds.append(known.of(sd))
     return ResponseTable(
         blocks=tuple(file.values for file in person.stored),
         columns=tuple(columns),
         mean=tuple(means),
         sd=tuple(sds),
     )
+
+
+class _Distinct:
+    """Arrays of one participant that are equal are held once: runs of a session share what standardises them."""
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, NDArray[Any]] = {}
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        key = hashlib.sha256(str(values.dtype).encode() + np.ascontiguousarray(values).tobytes()).digest()
+        return self._held.setdefault(key, values)
 
 
 def staged(table: ResponseTable, path: Path) -> ResponseTable:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.dataset.files.comparison import grid_of
-from clipmused_bids.dataset.outputs.weights import StoredModel
+from clipmused_bids.dataset.files.comparison import grid_fields, grid_of
+from clipmused_bids.dataset.outputs.weights import StoredModel, voxel_hash
 from clipmused_bids.methods.base import Method
 from clipmused_bids.methods.registry import restore
 from clipmused_bids.records import TrialData, VoxelSpace
 from clipmused_bids.responses.standardize import Scaling, UnitStatistics
-from clipmused_bids.stages.standardized import (
-    Standardization,
-)
+from clipmused_bids.stages.catalogue import Catalogue
+from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.standardized import Standardization
+from clipmused_bids.stages.training_set import TrainingSet, standardization_unit
 
 Tensors = dict[str, NDArray[Any]]
 _NAMES: Mapping[Scaling, tuple[str, str]] = {"zscore": ("mean", "sd"), "minmax": ("minimum", "range")}
@@ -95,3 +96,39 @@ def stored_decoder(model: StoredModel) -> Method:
         if name.startswith("decoder.")
     }
     return restore(model.config["method"], tensors, model.config["decoder"])
+
+
+def fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
+    """What was fitted beside the decoder, and to what, as stored with it."""
+    data = training.train
+    targets = data.targets
+    return {
+        "label_names": list(data.label_names),
+        "labels_left_out": [name for name in catalogue.stimuli.label_names if name not in data.label_names],
+        "single_label": data.single_label,
+        "n_training_trials": data.n_trials,
+        "n_validation_trials": training.validation.n_trials,
+        "grids": {
+            p: grid_fields(space.grid) for p, space in zip(data.participants, data.spaces, strict=True)
+        },
+        "masks": {
+            p: voxel_hash(space.grid, space.voxels)
+            for p, space in zip(data.participants, data.spaces, strict=True)
+        },
+        "region_names": list(data.spaces[0].region_names),
+        "atlas_images": list(training.atlas_images),
+        "standardization": {
+            "unit": standardization_unit(plan),
+            "scaling": plan.hyperparameters.responses.scaling,
+            "sources": {
+                name: statistics.source
+                for one in training.standardizations
+                for name, statistics in one.statistics.items()
+            },
+        },
+        "voxel_choice": training.voxel_choice,
+        "guidance": {
+            "high": targets.high_source if targets is not None else "none",
+            "low": targets.low_source if targets is not None and targets.low is not None else "off",
+        },
+    }

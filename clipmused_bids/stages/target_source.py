@@ -145,6 +145,8 @@ def source_identity(source: TargetSource) -> dict[str, str]:
 def stored_hyperparameters(plan: Plan, source: TargetSource | None) -> dict[str, Any]:
     """Hyper-parameters as stored with a decoder: without places, nor options of a CLIP model that was not used."""
     tables = without_places(as_tables(plan.hyperparameters))
+    # A decoder is the same, byte for byte, however often its training was kept.
+    tables["training"] = {name: value for name, value in tables["training"].items() if name != "keep_minutes"}
     if isinstance(source, TargetFile):
         tables["targets"] = {"clip_model": source_identity(source)["model"]}
     return tables

@@ -6,17 +6,13 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from itertools import product
-from typing import Any
 
 from clipmused_bids.config import build_hyperparameters
-from clipmused_bids.dataset.files.comparison import grid_fields
 from clipmused_bids.dataset.outputs.description import write_descriptions
+from clipmused_bids.dataset.outputs.model_writing import save_model
+from clipmused_bids.dataset.outputs.training_state import StateFolder
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import (
-    model_path,
-    save_model,
-    voxel_hash,
-)
+from clipmused_bids.dataset.outputs.weights import model_path
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.cross_validation import Part, parts_of
 from clipmused_bids.methods.context import FitContext
@@ -31,16 +27,22 @@ from clipmused_bids.stages.decoder_request import (
     is_done,
     stored_decoder_serves,
 )
+from clipmused_bids.stages.decoder_states import DecoderStates, StoredElsewhereError
 from clipmused_bids.stages.failures import Failures
-from clipmused_bids.stages.illustrate import draw_training
+from clipmused_bids.stages.illustrate import show_decoder
+from clipmused_bids.stages.keeping import StateKeeper
 from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.progress import epoch_report, warnings_only
 from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs
-from clipmused_bids.stages.stored_model import standardization_tensors, voxel_tensors
+from clipmused_bids.stages.stored_model import fitted_config, standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
+<<<<<<< HEAD
 from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
 from clipmused_bids.training.processes import ALONE, Processes
+=======
+from clipmused_bids.stages.training_set import training_set
+>>>>>>> main
 
 __all__ = [
     "decoder_request",
@@ -85,7 +87,7 @@ def train_group(
     Returns
     -------
     bool
-        Whether every decoder was trained now, none reused.
+        Whether every decoder was trained now, none reused and none gone on with.
 
     Raises
     ------
@@ -209,7 +211,7 @@ def train_decoder(
     Returns
     -------
     bool
-        Whether it was trained now.
+        Whether it was trained now, from its start.
 
     Raises
     ------
@@ -235,9 +237,38 @@ def train_decoder(
     done = is_done(folder, participant, request, overwrite=plan.config.overwrite)
     # Not before a decoder of another configuration is refused: its split must stay as it is.
     keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
+    place = StateFolder(folder, participant, request)
     if done:
+        place.clear()  # of a run that was killed when it had stored the decoder
+        show_decoder(folder, participant=participant, fresh=False)
         logger.info("%s: decoder %s reused.", whose, model_label)
         return False
+    try:
+        return _train_now(
+            plan, tree, catalogue, part, place, members=members, whose=whose, method=method, maker=maker,
+            device=device, audited=audited,
+        )  # fmt: skip
+    except StoredElsewhereError:
+        place.clear()
+        logger.info("%s: another run has stored the decoder %s meanwhile; it is taken.", whose, model_label)
+        return False
+
+
+def _train_now(
+    plan: Plan,
+    tree: OutputTree,
+    catalogue: Catalogue,
+    part: Part,
+    place: StateFolder,
+    *,
+    members: Sequence[str],
+    whose: str,
+    method: str,
+    maker: TargetSource | None,
+    device: str,
+    audited: SplitAudit,
+) -> bool:
+    """Train a decoder, or go on with it, and store it; whether it was trained from the start."""
     with ExitStack() as scratch:
         training = training_set(
             plan, tree, catalogue, part.split, described=part.described, members=members, method=method, maker=maker,
@@ -254,14 +285,22 @@ def train_decoder(
         )  # fmt: skip
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
+<<<<<<< HEAD
         context = FitContext(report=epoch_report(options.max_epochs), processes=processes or ALONE)
+=======
+        states = DecoderStates(
+            place, training, whose, options=options, device=device, overwrite=plan.config.overwrite
+        )
+        states.open()
+        context = FitContext(report=epoch_report(options.max_epochs), keeper=StateKeeper(states))
+>>>>>>> main
         history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)
     tensors |= voxel_tensors(training.train)
     config = {
-        **request,
+        **place.request,
         **fitted_config(training, plan, catalogue),
         "variant": plan.config.variant or method,
         "leakage": stored_leakage(plan, part.described, training, of_split=audited, of_fit=leaks),
@@ -270,45 +309,16 @@ def train_decoder(
         "best_epoch": history.best_epoch,
         "stopped": history.stopped,
     }
-    save_model(folder, participant=participant, tensors=tensors, config=config, history=history)
-    if METHODS[method].deep:
-        draw_training(folder, history, participant=participant)
+    folder, participant = place.model_folder, place.participant
+    states.require_free()
+    save_model(
+        folder, participant=participant, tensors=tensors, config=config, history=history, settings=place.request,
+        overwrite=plan.config.overwrite,
+    )  # fmt: skip
+    place.clear()
+    show_decoder(folder, participant=participant, fresh=True)
+    # Another training under this label, with another split, may have begun after this one and lost.
+    keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
-    return True
-
-
-def fitted_config(training: TrainingSet, plan: Plan, catalogue: Catalogue) -> dict[str, Any]:
-    """What was fitted beside the decoder, and to what, as stored with it."""
-    data = training.train
-    targets = data.targets
-    return {
-        "label_names": list(data.label_names),
-        "labels_left_out": [name for name in catalogue.stimuli.label_names if name not in data.label_names],
-        "single_label": data.single_label,
-        "n_training_trials": data.n_trials,
-        "n_validation_trials": training.validation.n_trials,
-        "grids": {
-            p: grid_fields(space.grid) for p, space in zip(data.participants, data.spaces, strict=True)
-        },
-        "masks": {
-            p: voxel_hash(space.grid, space.voxels)
-            for p, space in zip(data.participants, data.spaces, strict=True)
-        },
-        "region_names": list(data.spaces[0].region_names),
-        "atlas_images": list(training.atlas_images),
-        "standardization": {
-            "unit": standardization_unit(plan),
-            "scaling": plan.hyperparameters.responses.scaling,
-            "sources": {
-                name: statistics.source
-                for one in training.standardizations
-                for name, statistics in one.statistics.items()
-            },
-        },
-        "voxel_choice": training.voxel_choice,
-        "guidance": {
-            "high": targets.high_source if targets is not None else "none",
-            "low": targets.low_source if targets is not None and targets.low is not None else "off",
-        },
-    }
+    return not states.resumed

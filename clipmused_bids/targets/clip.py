@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Image towers whose tokens are image patches throughout: open_clip's own, and those it takes from timm.
 _VIT_TOWERS = frozenset({"VisionTransformer", "Eva"})
+
+# Pictures or sentences that a processor encodes at once.
+ROWS_ON_CPU = 8
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,85 @@ def encode_images(
     low: list[NDArray[np.float32]] = [np.zeros((0, model.n_patches * model.patch_width), dtype=np.float32)]
     high: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     for batch in _batches(images, size=batch_size):
-        pixels = torch.stack([model.preprocess(image.convert("RGB")) for image in batch]).to(model.device)
-        tokens, embedding = _both_levels(model.network, pixels)
-        low.append(tokens.flatten(1).float().cpu().numpy())
-        high.append(embedding.float().cpu().numpy())
+        pixels = stack_pictures(model, [pixels_of(model, image) for image in batch])
+        for rows, found in zip(
+            (low, high), start_encoding(model, pixels, batch_size=batch_size).rows(), strict=True
+        ):
+            rows.append(found)
     return np.concatenate(low), np.concatenate(high)
+
+
+def pixels_of(model: ClipModel, image: Image) -> torch.Tensor:
+    """Transform an image for the model: tensor of shape (3, height, width), float32."""
+    return model.preprocess(image.convert("RGB"))
+
+
+def stack_pictures(model: ClipModel, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Make a batch of transformed images; for a GPU in memory that it can fetch from by itself (pinned)."""
+    batch = torch.stack(list(pixels))
+    return batch.pin_memory() if _on_gpu(model) else batch
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Features of a batch, perhaps still on their way from the GPU.
+
+    Parameters
+    ----------
+    low : tensor of shape (n, n_patches * patch_width)
+    high : tensor of shape (n, embedding_width)
+        Both float32, in main memory.
+    arrived : torch.cuda.Event or None
+        When they can be read; None where that is now.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    arrived: Any
+
+    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both levels as arrays; waits until they are there. From any thread."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.low.numpy(), self.high.numpy()
+
+
+def start_encoding(model: ClipModel, pixels: torch.Tensor, *, batch_size: int) -> Encoding:
+    """Encode a batch at both levels in one pass; on a GPU this returns before it is done.
+
+    Parameters
+    ----------
+    model : ClipModel
+    pixels : tensor of shape (n, 3, height, width)
+        See `stack_pictures`.
+    batch_size : int
+        Of whole batches; the last one may be smaller.
+    """
+    passes = [
+        _both_levels(model.network, rows)
+        for rows in _passes(model, pixels.to(model.device, non_blocking=True), batch_size=batch_size)
+    ]
+    low, high = (torch.cat(values)[: len(pixels)].float() for values in zip(*passes, strict=True))
+    low, high = (values.to("cpu", non_blocking=True) for values in (low.flatten(1), high))
+    arrived = None
+    if _on_gpu(model):
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+    return Encoding(low, high, arrived)
+
+
+@contextmanager
+def torch_in_threads() -> Iterator[Callable[[], None]]:
+    """For threads beside the model: gives what they must call first, so that torch starts no threads in them.
+
+    Each thread would otherwise get as many as the machine has cores, for every picture's transform. Torch keeps the
+    number for each thread that computes, and another one for threads to come, which is set back at the end.
+    """
+    own = torch.get_num_threads()
+    try:
+        yield partial(torch.set_num_threads, 1)
+    finally:
+        torch.set_num_threads(own)
 
 
 def encode_texts(model: ClipModel, texts: Sequence[str], *, batch_size: int = 256) -> NDArray[np.float32]:
@@ -153,10 +232,26 @@ def encode_texts(model: ClipModel, texts: Sequence[str], *, batch_size: int = 25
     encoded: list[NDArray[np.float32]] = [np.zeros((0, model.embedding_width), dtype=np.float32)]
     network: Any = model.network
     for batch in _batches(texts, size=batch_size):
+        tokens = model.tokenize(list(batch)).to(model.device)
         with torch.inference_mode():
-            embedding = network.encode_text(model.tokenize(list(batch)).to(model.device))
-        encoded.append(embedding.float().cpu().numpy())
+            embedding = torch.cat(
+                [network.encode_text(rows) for rows in _passes(model, tokens, batch_size=batch_size)]
+            )
+        encoded.append(embedding.float().cpu().numpy()[: len(batch)])
     return np.concatenate(encoded)
+
+
+def _passes(model: ClipModel, batch: torch.Tensor, *, batch_size: int) -> Iterator[torch.Tensor]:
+    """Divide a batch into passes of one size, the last one filled by repeating its last row.
+
+    The last bits of a feature depend on how many are computed at once. With passes of one size they do not depend on
+    what else was to be encoded, so jobs that meet the same stimulus among others store the same feature.
+    """
+    # A processor is as fast with few rows, and little is computed in vain where few are left.
+    size = batch_size if _on_gpu(model) else min(batch_size, ROWS_ON_CPU)
+    for rows in torch.split(batch, size):
+        missing = size - len(rows)
+        yield torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
 def weights_hash(network: torch.nn.Module) -> str:
@@ -172,6 +267,10 @@ def _both_levels(network: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torc
     with torch.inference_mode():
         out = network.visual.forward_intermediates(pixels, indices=[0], output_fmt="NLC")
     return out["image_intermediates"][0], out["image_features"]
+
+
+def _on_gpu(model: ClipModel) -> bool:
+    return model.device.startswith("cuda")
 
 
 def _create(source: WeightSource, *, device: str) -> tuple[torch.nn.Module, Any, Any]:

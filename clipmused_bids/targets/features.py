@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -149,6 +150,7 @@ def low_level(
     return _unit(np.asarray(flat @ projection))
 
 
+@lru_cache(maxsize=1)
 def random_projection(n_features: int, *, width: int, seed: int) -> sparse.csr_array:
     """Sparse sign matrix that keeps cosines: their error has a standard deviation near (1 - cos^2) / sqrt(width).
 

@@ -6,39 +6,21 @@ Shape suffixes: B batch, V voxels, C labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clipmused_bids.decoder.parts import Part
-from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, IntArray, TrialData
+from clipmused_bids.training.ahead import ahead
 from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.mixing import Mixing
+from clipmused_bids.training.rows import kept_rows, mixed_rows, room_for_responses
 
-IN_MEMORY_BYTES = 4 * 1024**3
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How a batch is mixed: row i is ``share_i`` of trial i and ``1 - share_i`` of trial ``partner_i``.
-
-    Parameters
-    ----------
-    share : ndarray of float32, shape (B,)
-    partner : ndarray of int, shape (B,)
-    """
-
-    share: NDArray[np.float32]
-    partner: IntArray
-
-    def apply(self, values: Tensor) -> Tensor:
-        """Mix the rows of a (B, ...) tensor."""
-        share = torch.as_tensor(self.share, dtype=values.dtype, device=values.device)
-        share = share.view(-1, *[1] * (values.ndim - 1))
-        return share * values + (1 - share) * values[torch.as_tensor(self.partner, device=values.device)]
+BYTES_AHEAD = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -104,6 +86,29 @@ def all_rows(n_rows: int) -> tuple[int, int]:
     return 0, n_rows
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """A batch whose responses were read, but are not yet where the network is.
+
+    Parameters
+    ----------
+    index : ndarray of int, shape (B,)
+        Trials in order of participant.
+    part : Part
+    groups : tuple of (int, ndarray of int)
+        Participant (among the reader's data) and rows of the batch of each group that is in the part.
+    responses : tuple of Tensor or None
+        Of these groups, on the CPU; None where the reader keeps all responses on the device.
+    mixing : Mixing or None
+    """
+
+    index: IntArray
+    part: Part
+    groups: tuple[tuple[int, IntArray], ...]
+    responses: tuple[Tensor, ...] | None
+    mixing: Mixing | None
+
+
 class TrialReader:
     """Hands out trials as batches on a device; small data are kept there, large data stay memory-mapped.
 
@@ -117,8 +122,13 @@ class TrialReader:
         Index that the decoder knows each participant of ``data`` by; their order in ``data`` otherwise.
     scores : ndarray of shape (n_trials, C), optional
         Held-out scores of a fixed readout, handed out with the trials.
-    in_memory_bytes : int
-        Responses up to this size (float32) are read once.
+    in_memory_bytes : int, optional
+        Responses up to this size (float32) are read once; ``room_for_responses`` otherwise.
+
+    Attributes
+    ----------
+    keeps : bool
+        Whether all responses are on the device.
 
     Raises
     ------
@@ -133,28 +143,26 @@ class TrialReader:
         device: torch.device,
         token: Sequence[int] | None = None,
         scores: FloatArray | None = None,
-        in_memory_bytes: int = IN_MEMORY_BYTES,
+        in_memory_bytes: int | None = None,
     ) -> None:
         self.data = data
         self.token = tuple(range(len(data.participants)) if token is None else token)
         self.device = device
         self.labels = torch.as_tensor(data.labels, dtype=torch.float32, device=device)
         self.stimulus = torch.as_tensor(data.stimulus, dtype=torch.int64, device=device)
-        size = sum(
-            4 * table.n_voxels * int((data.participant == p).sum()) for p, table in enumerate(data.responses)
-        )
         self.scores = None if scores is None else torch.as_tensor(scores, dtype=torch.float32, device=device)
-        self._kept: tuple[Tensor, ...] | None = None
-        if size <= in_memory_bytes:
-            self._kept = tuple(
-                torch.as_tensor(self._finite(values, participant=p), device=device)
-                for p, values in enumerate(data.read())
-            )
+        n_trials = np.bincount(data.participant, minlength=len(data.participants))
+        size = sum(4 * table.n_voxels * int(n) for table, n in zip(data.responses, n_trials, strict=True))
+        self.keeps = size <= (room_for_responses(device) if in_memory_bytes is None else in_memory_bytes)
+        self._kept: list[Tensor] = []
         # Position of each trial among the trials of its participant.
         self._position = np.zeros(data.n_trials, dtype=np.int64)
-        for p in range(len(data.participants)):
-            mine = data.participant == p
-            self._position[mine] = np.arange(int(mine.sum()))
+        for p, name in enumerate(data.participants):
+            mine = np.flatnonzero(data.participant == p)
+            self._position[mine] = np.arange(len(mine))
+            if self.keeps:
+                kept = kept_rows(data.responses[p], data.row[mine], participant=name, device=device)
+                self._kept.append(kept)
 
     def groups(self, index: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Put trials in order of participant: their places, each group's participant, and its number of rows."""
@@ -173,70 +181,75 @@ class TrialReader:
         division : callable
             Which rows' responses are read, given their number.
         """
+        return self.delivered(self.gathered(index, mixing=mixing, division=division))
+
+    def gathered(
+        self, index: IntArray, *, mixing: Mixing | None = None, division: Division = all_rows
+    ) -> Gathered:
+        """Read what ``batch`` hands out, on the CPU alone: a thread can do so while the network works."""
         index, participants, sizes = self.groups(index)
         tokens = tuple(self.token[p] for p in participants)
         voxels = tuple(self.data.responses[p].n_voxels for p in participants)
         part = Part(*division(len(index)), tokens, tuple(sizes.tolist()), voxels)
         starts = np.cumsum(sizes) - sizes
-        here = [(g, rows) for g, rows in part.overlaps() if rows.stop > rows.start]
-        order = torch.as_tensor(index, device=self.device)
+        groups = tuple(
+            (int(participants[g]), np.arange(rows.start, rows.stop) + starts[g])
+            for g, rows in part.overlaps()
+            if rows.stop > rows.start
+        )
+        responses = None
+        if not self.keeps:
+            responses = tuple(
+                mixed_rows(
+                    self.data.responses[p], self.data.row[index], rows,
+                    mixing=mixing, participant=self.data.participants[p], device=self.device,
+                )
+                for p, rows in groups
+            )  # fmt: skip
+        return Gathered(index, part, groups, responses, mixing)
+
+    def delivered(self, gathered: Gathered) -> Batch:
+        """Bring what was read to the device."""
+        order = torch.as_tensor(gathered.index, device=self.device)
+        mixing = gathered.mixing
         mix: Callable[[Tensor], Tensor] = (lambda values: values) if mixing is None else mixing.apply
+        if gathered.responses is None:
+            found = [self._from_kept(p, gathered.index, rows, mixing) for p, rows in gathered.groups]
+        else:
+            found = [values.to(self.device, non_blocking=True) for values in gathered.responses]
         return Batch(
-            responses=tuple(
-                self._mixed(int(participants[g]), index, np.arange(rows.start, rows.stop) + starts[g], mixing)
-                for g, rows in here
-            ),
-            participants=tuple(tokens[g] for g, _ in here),
+            responses=tuple(found),
+            participants=tuple(self.token[p] for p, _ in gathered.groups),
             labels=mix(self.labels[order]),
             stimulus=self.stimulus[order],
-            part=part,
+            part=gathered.part,
             scores=None if self.scores is None else mix(self.scores[order]),
             mixing=mixing,
         )
 
-    def _mixed(self, participant: int, index: IntArray, rows: IntArray, mixing: Mixing | None) -> Tensor:
-        """Read some rows of a batch of one participant, mixed with their partners, wherever those are in the batch."""
+    def _from_kept(self, participant: int, index: IntArray, rows: IntArray, mixing: Mixing | None) -> Tensor:
+        """Take some rows of a batch of one participant, mixed with their partners, from what is on the device."""
+        position, values = self._position[index], self._kept[participant]
+        own = values[torch.as_tensor(position[rows], device=self.device)]
         if mixing is None:
-            return self._read(participant, index[rows])
-        wanted, place = np.unique(np.concatenate([rows, mixing.partner[rows]]), return_inverse=True)
-        values = self._read(participant, index[wanted])
-        own, partner = torch.as_tensor(place, device=self.device).chunk(2)
+            return own
         share = torch.as_tensor(mixing.share[rows], device=self.device)[:, None]
-        return share * values[own] + (1 - share) * values[partner]
+        partner = values[torch.as_tensor(position[mixing.partner[rows]], device=self.device)]
+        return share * own + (1 - share) * partner
+
+    def depth(self, n_rows: int, *, most: int) -> int:
+        """How many batches of so many rows to read ahead; none where reading only takes rows on the device."""
+        widest = max((table.n_voxels for table in self.data.responses), default=0)
+        return 0 if self.keeps else min(most, BYTES_AHEAD // max(1, 4 * n_rows * widest))
 
     def in_order(self, *, batch_size: int, division: Division = all_rows) -> Iterator[tuple[IntArray, Batch]]:
         """All trials, participant by participant, with the index of each batch's rows in the data."""
         order = np.argsort(self.data.participant, kind="stable")
-        for start in range(0, len(order), batch_size):
-            index = order[start : start + batch_size]
-            yield index, self.batch(index, division=division)
-
-    def _read(self, participant: int, index: IntArray) -> Tensor:
-        if self._kept is not None:
-            rows = torch.as_tensor(self._position[index], device=self.device)
-            return self._kept[participant][rows]
-        values = self.data.responses[participant].read(self.data.row[index])
-        return torch.as_tensor(self._finite(values, participant=participant), device=self.device)
-
-    def _finite(self, values: FloatArray, *, participant: int) -> FloatArray:
-        require_finite(values, participant=self.data.participants[participant])
-        return values
-
-
-def require_finite(values: FloatArray, *, participant: str) -> None:
-    """Refuse responses that are not numbers.
-
-    Raises
-    ------
-    DataError
-        Names the participant and counts the values.
-    """
-    if not np.isfinite(values).all():
-        wrong = int((~np.isfinite(values)).sum())
-        raise DataError(
-            f"sub-{participant}: {wrong} of {values.size} responses are NaN or infinite.",
-            hint="run --prepare again; voxels without signal are left out by the mask",
-        )
+        parts = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+        read = (self.gathered(index, division=division) for index in parts)
+        with closing(ahead(read, depth=self.depth(batch_size, most=1))) as batches:
+            for gathered in batches:
+                yield gathered.index, self.delivered(gathered)
 
 
 def epoch_order(n_trials: int, *, batch_size: int, generator: np.random.Generator) -> list[IntArray]:
@@ -251,27 +264,6 @@ def epoch_order(n_trials: int, *, batch_size: int, generator: np.random.Generato
         last = batches.pop()
         batches[-1] = np.concatenate([batches[-1], last])
     return batches
-
-
-def draw_mixing(
-    sizes: Sequence[int] | IntArray, *, concentration: float, generator: np.random.Generator
-) -> Mixing:
-    """Draw a partner of the same participant and a share for each trial of groups of these sizes.
-
-    The share is Beta(concentration, concentration) distributed, folded to at least 1/2, so that a mixed trial
-    still mostly is the trial in its row. Partners are of the same participant because voxels of two people
-    may not be the same places. A label is unknown where either trial's is.
-
-    References
-    ----------
-    Zhang et al. 2018 (mixup), arXiv 1710.09412.
-    """
-    starts = np.cumsum(sizes) - sizes
-    partner = np.concatenate(
-        [start + generator.permutation(n) for start, n in zip(starts, sizes, strict=True)]
-    )
-    share = generator.beta(concentration, concentration, size=len(partner))
-    return Mixing(share=np.maximum(share, 1 - share).astype(np.float32), partner=partner)
 
 
 def guidance_similarity(similarity: TargetSimilarity, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ class Snapshot:
     Parameters
     ----------
     tensors : mapping of str to ndarray
+        May be the training's own, which changes them when it goes on.
     values : mapping
         Values that JSON can hold.
     """

@@ -121,6 +121,21 @@ class SeveralProcesses(Processes):
         dist.broadcast(found, src=0)
         return found
 
+    def require_same(self, place: tuple[int, int]) -> None:
+        """Refuse to go on from different places (rows of the history, steps).
+
+        Raises
+        ------
+        ProcessesError
+            If process 0 is elsewhere.
+        """
+        others = self.from_first(torch.tensor(place)).tolist()
+        if self.any(list(place) != others):
+            raise ProcessesError(
+                f"{self.launch.name}: processes go on from different states: {place} here, {others} in process 0.",
+                hint="one run at a time may train under a model label; the same command goes on",
+            )
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; whoever asks leaves the training if it is."""
         found = torch.tensor([int(flag)])
@@ -167,6 +182,7 @@ class SeveralProcesses(Processes):
             if "parting" in message.values:
                 self._store.set(f"parted/{self.rank}", "")
                 self.parting = ExitCode(message.values["parting"])
+                dist.destroy_process_group()
                 return
             yield message
 
@@ -219,6 +235,7 @@ class SeveralProcesses(Processes):
         # Whoever holds the meeting place waits until the others have gone.
         others = [f"parted/{rank}" for rank in range(1, self.count)]
         tried(lambda: self._store.wait(others, PARTING))
+        dist.destroy_process_group()
 
 
 class _Met(ClusterEnvironment):

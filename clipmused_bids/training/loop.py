@@ -31,7 +31,7 @@ from clipmused_bids.training.monitor import (
 from clipmused_bids.training.optimizer import learning_rate, make_optimizer
 from clipmused_bids.training.passes import Pass, Passes
 from clipmused_bids.training.processes import Processes
-from clipmused_bids.training.progress import Progress, Row
+from clipmused_bids.training.progress import Progress, Row, place_of
 from clipmused_bids.training.state import load_tensors, restore_run, seeded, state_of_run, tensors_of
 from clipmused_bids.training.terms import Levels, batch_terms, guidance_levels, term_weights
 
@@ -138,7 +138,9 @@ class Trainer:
         if n_epochs is None and not self.probe.of_validation:
             self._probe_reader = TrialReader(self.probe.trials, device=self.device)
         with seeded(self.seed, device=self.device), keeper.attentive():
-            progress = self._resumed(keeper.load()) or self._begun()
+            kept = keeper.load()
+            self.processes.require_same(place_of(kept))
+            progress = self._resumed(kept) or self._begun()
             while not progress.stopped:
                 progress.stopped = self._why_stop(progress, n_epochs=n_epochs)
                 if not progress.stopped:
@@ -149,6 +151,7 @@ class Trainer:
                 elif self.processes.rank == 0:
                     # What was trained to the end is not trained again while something else of the decoder is.
                     keeper.save(progress.to_snapshot().noted(notes or {}))
+        self.feed.say_waited()
         load_tensors(self.plain, progress.best)
         self.plain.eval()
         return progress.history()
@@ -168,7 +171,6 @@ class Trainer:
                 kept, model=self.plain, optimizer=self.optimizer, fabric=self.fabric, generator=self.generator,
                 device=self.device,
             )  # fmt: skip
-            logger.info("Training: goes on after %d epochs and %d steps.", progress.epoch, progress.step)
         return progress
 
     def _snapshot(
@@ -247,11 +249,15 @@ class Trainer:
         """Score the validation trials, and measure the tokens of the probe on the way."""
         probe = self.probe
         watch = probe.see if probe.of_validation else None
-        together = self.processes
-        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch, processes=together)
+        all_of_us = {"processes": self.processes}
+        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch, **all_of_us)
         if self._probe_reader is not None:
-            seen = lambda k, out: probe.see(probe.index[k], out)  # noqa: E731
-            decode_logits(self.model, self._probe_reader, watch=seen, processes=together)
+            decode_logits(
+                self.model,
+                self._probe_reader,
+                watch=lambda k, out: probe.see(probe.index[k], out),
+                **all_of_us,
+            )
         return score, probe.measure()
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, float]:

@@ -56,6 +56,15 @@ class Processes:
         """Return what process 0 has in place of this tensor, for what all must decide alike."""
         return values
 
+    def require_same(self, place: tuple[int, int]) -> None:
+        """Refuse to go on from different places (rows of the history, steps).
+
+        Raises
+        ------
+        ProcessesError
+            If process 0 is elsewhere.
+        """
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; whoever asks leaves the training if it is."""
         return flag

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,17 @@ class Progress:
         )
 
 
+def reached(snapshot: Snapshot) -> tuple[int, int, str]:
+    """Epochs that are over, steps of the one under way, and why the training is over (empty while it is not)."""
+    values = snapshot.values
+    return len(values["rows"]) - 1, int(values["step"]), str(values["stopped"])
+
+
+def place_of(kept: Snapshot | None) -> tuple[int, int]:
+    """Rows of the history and steps of the epoch that a state has behind it; (0, 0) for none."""
+    return (0, 0) if kept is None else (len(kept.values["rows"]), int(kept.values["step"]))
+
+
 def part_of(tensors: Tensors, prefix: str) -> dict[str, NDArray[Any]]:
     """Arrays whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -126,15 +137,15 @@ def _scores(score: ValidationScore) -> Row:
     return {"map": score.mean_average_precision, "loss": score.loss}
 
 
-def _score(values: Mapping[str, str], of_trial: NDArray[Any]) -> ValidationScore:
+def _score(values: Sequence[Sequence[str]], of_trial: NDArray[Any]) -> ValidationScore:
     read = _read(values)
     return ValidationScore(read["map"], read["loss"], of_trial)
 
 
-def _written(row: Mapping[str, float]) -> dict[str, str]:
-    """Write numbers without loss; JSON knows neither NaN nor infinity."""
-    return {name: repr(float(value)) for name, value in row.items()}
+def _written(row: Mapping[str, float]) -> list[list[str]]:
+    """Write numbers without loss, in their order; JSON knows neither NaN nor infinity, and objects have no order."""
+    return [[name, repr(float(value))] for name, value in row.items()]
 
 
-def _read(row: Mapping[str, str]) -> Row:
-    return {name: float(value) for name, value in row.items()}
+def _read(row: Sequence[Sequence[str]]) -> Row:
+    return {name: float(value) for name, value in row}

@@ -74,8 +74,11 @@ def state_of_run(
     generator_state: Mapping[str, Any],
     device: torch.device,
 ) -> Snapshot:
-    """Weights, moments of the optimizer, scale of mixed precision and all random numbers, between two steps."""
-    tensors = {f"model.{name}": value for name, value in tensors_of(model).items()}
+    """Weights, moments of the optimizer, scale of mixed precision and all random numbers, between two steps.
+
+    On a CPU the arrays are not copied: the next step changes them.
+    """
+    tensors = {f"model.{name}": _array(value) for name, value in model.state_dict().items()}
     for k, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{k}.{name}": _array(value) for name, value in moments.items()}
     tensors |= {f"random.{k}": _array(value) for k, value in enumerate(random_state(device))}
@@ -125,4 +128,4 @@ def set_random_state(states: Sequence[Tensor], *, device: torch.device) -> None:
 
 
 def _array(value: Tensor) -> NDArray[Any]:
-    return value.detach().cpu().numpy().copy()
+    return value.detach().cpu().numpy()

@@ -15,13 +15,14 @@ from clipmused_bids.dataset.files.documents import write_json, write_text
 from clipmused_bids.dataset.outputs.description import prepare_tree, write_descriptions
 from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache
 from clipmused_bids.dataset.outputs.metric_files import MetricRow, write_group_metrics, write_run_metrics
+from clipmused_bids.dataset.outputs.model_writing import save_model
 from clipmused_bids.dataset.outputs.prediction_files import Predictions, write_predictions
 from clipmused_bids.dataset.outputs.response_files import read_responses, write_responses
 from clipmused_bids.dataset.outputs.split_file import write_split
 from clipmused_bids.dataset.outputs.statmaps import write_statmap
 from clipmused_bids.dataset.outputs.stimulus_catalogue import write_catalogue
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import save_model, write_card
+from clipmused_bids.dataset.outputs.weights import write_card
 from clipmused_bids.records import Grid, History, Picture, Run, RunResponses, Score, Split, Stimuli, Trials
 
 SCORES = (MetricRow("01", "test", "single trials", Score("mAP", 0.5, 0.1, 2, 2)),)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipmused_bids.config import Config, InputOptions
+from clipmused_bids.dataset.files.cores import usable_cores
 from clipmused_bids.errors import DataError, ExitCode
 from clipmused_bids.preflight import place_checks
 from clipmused_bids.preflight.check import Check, all_checks, check, failed, report
@@ -15,7 +16,6 @@ from clipmused_bids.preflight.machine_checks import (
     home_check,
     library_check,
     memory_limit,
-    usable_cores,
 )
 from clipmused_bids.preflight.model_checks import model_checks, template_check
 from clipmused_bids.preflight.place_checks import dataset_check, input_checks, output_checks

@@ -16,8 +16,9 @@ from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.stages.announcements import announce_unused
 from clipmused_bids.stages.assemble import open_responses
-from clipmused_bids.stages.decode import decoder_of, predict
+from clipmused_bids.stages.decoder_choice import decoder_of
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.predicting import predict
 from clipmused_bids.stages.train import decoders_of, train_decoder
 from tests.stages.conftest import World, make_catalogue, make_run
 

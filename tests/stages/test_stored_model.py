@@ -15,8 +15,9 @@ from clipmused_bids.stages import train
 from clipmused_bids.stages.assemble import (
     open_responses,
 )
-from clipmused_bids.stages.decode import decoder_of, predict
+from clipmused_bids.stages.decoder_choice import decoder_of
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.predicting import predict
 from clipmused_bids.stages.splitting import own_split_file
 from clipmused_bids.stages.standardized import (
     Standardization,

@@ -13,8 +13,9 @@ from clipmused_bids.records import Split
 from clipmused_bids.stages import voxel_choice
 from clipmused_bids.stages.assemble import open_responses
 from clipmused_bids.stages.auditing import audit_fit
-from clipmused_bids.stages.decode import decoder_of, predict
+from clipmused_bids.stages.decoder_choice import decoder_of
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.predicting import predict
 from clipmused_bids.stages.train import train_decoder
 from clipmused_bids.stages.training_set import TrainingSet, training_set
 from clipmused_bids.stages.voxel_choice import require_repeats

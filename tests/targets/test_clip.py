@@ -44,6 +44,17 @@ def test_both_levels_equal_a_hook_on_the_first_block_and_encode_image(
     np.testing.assert_allclose(high, expected_high.numpy(), atol=1e-5)
 
 
+def test_every_block_computes_once_for_both_levels(clip: ClipModel, pictures: list[Image.Image]) -> None:
+    visual = clip.network.visual
+    parts = [visual.conv1, *visual.transformer.resblocks, visual.ln_post]
+    calls: list[torch.nn.Module] = []
+    handles = [part.register_forward_hook(lambda module, args, out: calls.append(module)) for part in parts]
+    encode_images(clip, pictures, batch_size=5)
+    for handle in handles:
+        handle.remove()
+    assert [calls.count(part) for part in parts] == [1] * len(parts)
+
+
 def test_shape_is_known_before_any_image(clip: ClipModel) -> None:
     low, high = encode_images(clip, [])
     assert (clip.n_patches, clip.patch_width, clip.embedding_width) == (16, 48, 24)
@@ -64,6 +75,20 @@ def test_texts_equal_open_clip_and_do_not_depend_on_batches(clip: ClipModel) -> 
         expected = clip.network.encode_text(clip.tokenize(texts)).numpy()
     np.testing.assert_allclose(encode_texts(clip, texts, batch_size=2), expected, atol=1e-5)
     assert encode_texts(clip, []).shape == (0, 24)
+
+
+def test_features_do_not_depend_on_what_else_is_encoded() -> None:
+    """To the last bit: jobs that meet the same stimulus among others must store the same feature."""
+    demo = load_clip("demo", weights=None, device="cpu", offline=True)
+    rng = np.random.default_rng(3)
+    images = [Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)) for _ in range(9)]
+    texts = [f"a photo of {k} dogs" for k in range(9)]
+    low, high = encode_images(demo, images, batch_size=8)
+    sentences = encode_texts(demo, texts, batch_size=8)
+    for n in (1, 2, 9):
+        for found, expected in zip(encode_images(demo, images[:n], batch_size=8), (low, high), strict=True):
+            np.testing.assert_array_equal(found, expected[:n])
+        np.testing.assert_array_equal(encode_texts(demo, texts[:n], batch_size=8), sentences[:n])
 
 
 def test_the_network_is_frozen_and_in_evaluation_mode(clip: ClipModel) -> None:
@@ -314,7 +339,14 @@ def test_a_vision_transformer_from_timm_works_too(tmp_path: Path, pictures: list
     content = {"model_cfg": config | {"custom_text": True}, "preprocess_cfg": {}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
     clip = load_clip("x", weights=str(tmp_path))
+    trunk, calls = clip.network.visual.trunk, []
+    handles = [
+        block.register_forward_hook(lambda module, args, out: calls.append(module)) for block in trunk.blocks
+    ]
     low, high = encode_images(clip, pictures[:2])
+    for handle in handles:
+        handle.remove()
+    assert [calls.count(block) for block in trunk.blocks] == [1] * len(trunk.blocks)
     seen: list[torch.Tensor] = []
     clip.network.visual.trunk.blocks[0].register_forward_hook(
         lambda module, args, out: seen.append(out.detach())

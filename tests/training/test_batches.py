@@ -15,13 +15,12 @@ from clipmused_bids.errors import DataError
 from clipmused_bids.records import ResponseTable, TrialData
 from clipmused_bids.training.batches import (
     Batch,
-    Mixing,
     TrialReader,
-    draw_mixing,
     epoch_order,
     guidance_similarity,
 )
 from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.mixing import Mixing, draw_mixing
 
 CPU = torch.device("cpu")
 

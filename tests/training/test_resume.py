@@ -33,7 +33,9 @@ class InMemory:
 
     def save(self, snapshot: Snapshot) -> None:
         tensors = {name: value.copy() for name, value in snapshot.tensors.items()}
-        self.kept = Snapshot(tensors, json.loads(json.dumps(snapshot.values, allow_nan=False)))
+        self.kept = Snapshot(
+            tensors, json.loads(json.dumps(snapshot.values, allow_nan=False, sort_keys=True))
+        )
 
     def due(self) -> bool:
         return self.is_due

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.dataset.files.atomic import Outcome, write_bytes
+from clipmused_bids.dataset.files.atomic import Outcome, replacing, write_bytes
 from clipmused_bids.dataset.files.documents import canonical_json
 from clipmused_bids.errors import DataError, MissingInputError
 
@@ -26,6 +26,9 @@ _DTYPES = {
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
+
+
+_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,42 @@ def encode_tensors(
     dense = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     text = canonical_json(metadata or {})
     return bytes(save(dense, metadata={_METADATA_KEY: text}))
+
+
+def stream_tensors(
+    path: Path, tensors: Mapping[str, NDArray[Any]], *, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write as :func:`write_tensors` does, array by array: no second copy of them is held in memory.
+
+    Parameters
+    ----------
+    path : Path
+    tensors : mapping of str to ndarray
+        Copied one at a time where they are not in C order.
+    metadata : mapping, optional
+    """
+    header: dict[str, Any] = {"__metadata__": {_METADATA_KEY: canonical_json(metadata or {})}}
+    # The widest first: each array then starts where its numbers may lie in memory.
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    end = 0
+    for name in names:
+        value = tensors[name]
+        dtype = _NAMES[value.dtype.newbyteorder("<")]
+        header[name] = {"dtype": dtype, "shape": value.shape, "data_offsets": [end, end + value.nbytes]}
+        end += value.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as stream:
+        stream.write(len(text).to_bytes(8, "little"))
+        stream.write(text)
+        for name in names:
+            stream.write(raw_bytes(tensors[name]))
+
+
+def raw_bytes(value: NDArray[Any]) -> memoryview:
+    """Bytes of an array as a file holds them: C order, little-endian; copied only where they are not so in memory."""
+    dense = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+    return dense.reshape(-1).view(np.uint8).data
 
 
 def map_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -175,7 +214,16 @@ def read_array(stream: BinaryIO, entry: TensorEntry) -> NDArray[Any]:
     return np.frombuffer(bytearray(stream.read(entry.nbytes)), dtype=entry.dtype).reshape(entry.shape)
 
 
-def digest(*parts: bytes | str) -> str:
+def array_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 of arrays with their names, shapes and types, as hexadecimal text."""
+    parts: list[bytes | str | memoryview] = []
+    for name in sorted(tensors):
+        dense = np.ascontiguousarray(tensors[name])
+        parts += [f"{name} {dense.dtype.str} {dense.shape}", dense.reshape(-1).view(np.uint8).data]
+    return digest(*parts)
+
+
+def digest(*parts: bytes | str | memoryview) -> str:
     """Return the SHA-256 of the parts, as hexadecimal text; where one part ends matters."""
     whole = hashlib.sha256()
     for part in parts:

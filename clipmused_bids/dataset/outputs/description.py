@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from os.path import relpath
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from clipmused_bids import __version__
 from clipmused_bids.dataset.files.atomic import make_folder, write_bytes, writing
@@ -41,6 +42,8 @@ _MAPS = {
     "desc-reliability": "Split-half reliability of the mean response over the repeats of a stimulus",
 }
 
+_SOURCES = Path("logs", "sources")
+
 _README = """\
 # clipmused-bids derivatives
 
@@ -71,8 +74,8 @@ def prepare_tree(
 ) -> OutputTree:
     """Make an output folder a BIDS derivative: description, README, .bidsignore, participants and descriptions.
 
-    Any number of processes may do this at once; they write the same content. Datasets that earlier runs
-    linked stay linked.
+    Any number of processes may do this at once. Datasets that earlier or other runs linked stay linked: each
+    link is a file of its own in ``logs/sources``, and the description is made of all of them.
 
     Parameters
     ----------
@@ -94,13 +97,8 @@ def prepare_tree(
     """
     tree = OutputTree(root)
     make_folder(root)
-    before = _description_of(root)
     refuse_foreign(root)
-    links = {"raw": bids_dir, **derivatives}
-    container = container_of(environ)
-    write_json(
-        root / "dataset_description.json", _description(root, links=links, container=container, before=before)
-    )
+    _write_description(root, links={"raw": bids_dir, **derivatives}, container=container_of(environ))
     write_text(root / "README.md", _README)
     _write_bidsignore(root / ".bidsignore")
     _copy_participants(bids_dir, root)
@@ -141,24 +139,45 @@ def container_of(environ: Mapping[str, str]) -> dict[str, str] | None:
     return None
 
 
-def _description(
-    root: Path, *, links: Mapping[str, Path], container: Mapping[str, str] | None, before: Mapping[str, Any]
-) -> dict[str, Any]:
+def _write_description(root: Path, *, links: Mapping[str, Path], container: Mapping[str, str] | None) -> None:
+    """Write the description, and again until no link has come meanwhile, as :func:`write_descriptions` does."""
     descriptions = {name: _description_of(path) for name, path in links.items()}
     generator: dict[str, Any] = {"Name": NAME, "Version": __version__, "CodeURL": CODE_URL}
     if container:
         generator["Container"] = dict(container)
-    ours = [_source(name, found) for name, found in descriptions.items()]
-    known = {entry["URL"] for entry in ours} | {f"bids:{name}:" for name in links}
-    kept = [entry for entry in before.get("SourceDatasets", []) if entry.get("URL") not in known]
-    relative = {name: Path(relpath(path, root)).as_posix() for name, path in links.items()}
-    return {
+    for name, path in links.items():
+        source = {"Name": name, "Link": Path(relpath(path, root)).as_posix()}
+        write_json(
+            root / _SOURCES / f"{quote(name, safe='')}.json",
+            source | {"Source": _source(name, descriptions[name])},
+        )
+    head = {
         "Name": f"{NAME} outputs for {descriptions['raw'].get('Name') or 'an unnamed dataset'}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [generator],
-        "SourceDatasets": [*ours, *kept],
-        "DatasetLinks": {**before.get("DatasetLinks", {}), **relative},
+    }
+    written: dict[str, Any] = {}
+    while written != (now := {**head, **_linked(root)}):
+        write_json(root / "dataset_description.json", now)
+        written = now
+
+
+def _linked(root: Path) -> dict[str, Any]:
+    """Source datasets and links of all runs so far: the raw dataset first, then by name."""
+    found = [read_json(path) for path in (root / _SOURCES).glob("*.json") if not path.name.startswith(".")]
+    found.sort(key=lambda one: (one["Name"] != "raw", one["Name"]))
+    links = {one["Name"]: one["Link"] for one in found}
+    known = {one["Source"]["URL"] for one in found} | {f"bids:{name}:" for name in links}
+    before = _description_of(root)
+    # Of an earlier version, which kept links in the description alone.
+    kept = [entry for entry in before.get("SourceDatasets", []) if entry.get("URL") not in known]
+    return {
+        "SourceDatasets": [*(one["Source"] for one in found), *kept],
+        "DatasetLinks": {
+            **links,
+            **{k: v for k, v in before.get("DatasetLinks", {}).items() if k not in links},
+        },
     }
 
 

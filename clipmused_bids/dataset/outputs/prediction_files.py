@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +11,27 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids import __version__
 from clipmused_bids.dataset.events.trial_tables import OWN_COLUMNS
+from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.files.contents import read_json
-from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, number, write_json, write_tsv
+from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, encode_tsv, number, plain, write_json
+from clipmused_bids.dataset.files.tensors import digest
 from clipmused_bids.dataset.files.tsv import read_table
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.errors import DataError
+from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import FloatArray, IntArray, Run, SetName
 
 PREFIX = "prob_"
+_TABLE_HASH = "TableHash"
+# Another process may be writing the sidecar of the table it has just written.
+_ATTEMPTS = 6
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a decoder says about the trials of one run.
+class PredictedTrials:
+    """The trials of one run that a decoder speaks about.
 
     Parameters
     ----------
@@ -39,7 +47,6 @@ class Predictions:
         Fold of a cross-validation in which the trial was held out; None without one.
     label_names : tuple of str
         C names.
-    probabilities : ndarray of shape (n_trials, C), float64
     """
 
     onset: FloatArray
@@ -49,6 +56,19 @@ class Predictions:
     set_name: tuple[SetName, ...]
     fold: tuple[int | None, ...]
     label_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Predictions(PredictedTrials):
+    """What a decoder says about the trials of one run.
+
+    Parameters
+    ----------
+    onset, duration, trial_number, stimulus_id, set_name, fold, label_names
+        As in :class:`PredictedTrials`.
+    probabilities : ndarray of shape (n_trials, C), float64
+    """
+
     probabilities: NDArray[np.float64]
 
 
@@ -87,30 +107,42 @@ def write_predictions(
         If writing fails.
     """
     path = tree.predictions(run, model_label=model_label)
-    columns: dict[str, Any] = {
-        "onset": predictions.onset,
-        "duration": predictions.duration,
-        "trial": predictions.trial_number,
-        "stimulus_id": predictions.stimulus_id,
-        "set": predictions.set_name,
-        "fold": predictions.fold,
-    }
+    columns = _trial_columns(predictions)
     probabilities = np.asarray(predictions.probabilities, dtype=np.float64)
     for label, values in zip(predictions.label_names, probabilities.T, strict=True):
         columns[f"{PREFIX}{label}"] = values
-    write_tsv(path, columns)
-    write_json(
-        path.with_suffix(".json"),
-        {
-            **_column_fields(predictions.label_names),
-            "Description": f"Predictions of the decoder {model_label} for {run.label}.",
-            "Sources": list(sources),
-            "ModelLabel": model_label,
-            "LabelNames": predictions.label_names,
-            **details,
-        },
-    )
+    table = encode_tsv(columns, name=path.name)
+    sidecar = _sidecar(run, predictions, model_label=model_label, sources=sources, details=details)
+    write_bytes(path, table)
+    write_json(path.with_suffix(".json"), {**sidecar, _TABLE_HASH: digest(table)})
     return path
+
+
+def predictions_are_current(
+    tree: OutputTree,
+    run: Run,
+    trials: PredictedTrials,
+    *,
+    model_label: str,
+    sources: Sequence[str],
+    details: Mapping[str, Any],
+) -> bool:
+    """Whether what :func:`write_predictions` would write of these trials is stored, whole and untouched.
+
+    Parameters
+    ----------
+    tree, run, model_label, sources, details
+        As for :func:`write_predictions`; ``details`` must say everything that the probabilities depend on.
+    trials : PredictedTrials
+    """
+    path = tree.predictions(run, model_label=model_label)
+    expected = _sidecar(run, trials, model_label=model_label, sources=sources, details=details)
+    try:
+        stored = read_json(path.with_suffix(".json"))
+        table = path.read_bytes()
+    except (OSError, ClipMusedError):
+        return False
+    return bool(stored.pop(_TABLE_HASH, None) == digest(table) and stored == plain(expected))
 
 
 def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
@@ -121,8 +153,22 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
     MissingInputError
         If a file is not there.
     DataError
-        If the table has not the columns that its sidecar describes.
+        If the table has not the columns that its sidecar describes, or was changed after it was written.
     """
+    for attempt in range(_ATTEMPTS):
+        predictions, sidecar = _read(path)
+        table_hash = sidecar.get(_TABLE_HASH)
+        if table_hash is None or table_hash == digest(path.read_bytes()):
+            return predictions, sidecar
+        if attempt < _ATTEMPTS - 1:
+            time.sleep(_PAUSE)
+    raise DataError(
+        f"{path}: the table is not the one that its sidecar describes; it was edited, or its job was killed.",
+        hint="--decode makes it again",
+    )
+
+
+def _read(path: Path) -> tuple[Predictions, dict[str, Any]]:
     sidecar = read_json(path.with_suffix(".json"))
     columns = read_table(path).columns
     labels = tuple(sidecar.get("LabelNames", ()))
@@ -152,6 +198,32 @@ def read_predictions(path: Path) -> tuple[Predictions, dict[str, Any]]:
         probabilities=np.array(values, dtype=np.float64).reshape(len(labels), -1).T,
     )
     return predictions, sidecar
+
+
+def _trial_columns(trials: PredictedTrials) -> dict[str, Any]:
+    return {
+        "onset": trials.onset,
+        "duration": trials.duration,
+        "trial": trials.trial_number,
+        "stimulus_id": trials.stimulus_id,
+        "set": trials.set_name,
+        "fold": trials.fold,
+    }
+
+
+def _sidecar(
+    run: Run, trials: PredictedTrials, *, model_label: str, sources: Sequence[str], details: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        **_column_fields(trials.label_names),
+        "Description": f"Predictions of the decoder {model_label} for {run.label}.",
+        "Sources": list(sources),
+        "ModelLabel": model_label,
+        "LabelNames": trials.label_names,
+        **details,
+        "TrialsHash": digest(encode_tsv(_trial_columns(trials), name=run.label)),
+        "SoftwareVersion": __version__,
+    }
 
 
 def _column_fields(label_names: tuple[str, ...]) -> dict[str, Any]:

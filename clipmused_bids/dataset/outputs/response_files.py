@@ -20,7 +20,13 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.files.comparison import differences, grid_fields, grid_of
 from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.files.documents import canonical_json, encode_tsv, plain, write_json
-from clipmused_bids.dataset.files.tensors import digest, map_tensors, read_metadata, write_tensors
+from clipmused_bids.dataset.files.tensors import (
+    array_digest,
+    digest,
+    map_tensors,
+    read_metadata,
+    write_tensors,
+)
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import CannotCreateError, ClipMusedError, DataError
 from clipmused_bids.records import BoolArray, Grid, IntArray, Run, RunResponses, Trials
@@ -57,6 +63,8 @@ class StoredResponses:
         How the responses were estimated.
     sources : tuple of str
         BIDS URIs of what they were estimated from.
+    fingerprint : str
+        SHA-256 over all of this: equal ones mean equal responses.
     """
 
     path: Path
@@ -72,6 +80,7 @@ class StoredResponses:
     dropped: Mapping[str, int]
     config: Mapping[str, Any]
     sources: tuple[str, ...]
+    fingerprint: str
 
     def decoded(self, columns: IntArray | slice = slice(None)) -> NDArray[np.float32]:
         """Values of some columns, or of all, in ``unit``, in memory: float32 of shape (n_trials, n_columns)."""
@@ -121,9 +130,10 @@ def write_responses(
     table = encode_tsv(trial_columns(trials, kept=responses.kept), name=path.with_suffix(".tsv").name)
     sidecar = _sidecar(run, responses, trials, grid=grid, config=config)
     sidecar["TrialsHash"] = digest(table)
-    sidecar["Fingerprint"] = digest(canonical_json(sidecar))
     tensors = _packed(responses.values, precision=precision)
     tensors |= {"valid": responses.valid, "voxels": np.asarray(voxels, dtype=np.int64)}
+    sidecar["ArraysHash"] = array_digest(tensors)
+    sidecar["Fingerprint"] = digest(canonical_json(sidecar))
     write_bytes(path.with_suffix(".tsv"), table)
     write_json(path.with_suffix(".json"), sidecar)
     write_tensors(path, tensors, metadata={"Fingerprint": sidecar["Fingerprint"]})
@@ -168,6 +178,7 @@ def read_responses(path: Path) -> StoredResponses:
         dropped=sidecar["DroppedTrials"],
         config=sidecar["Estimation"],
         sources=tuple(sidecar["Sources"]),
+        fingerprint=sidecar["Fingerprint"],
     )
 
 

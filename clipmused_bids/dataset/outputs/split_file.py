@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, write_json, write_tsv
+from clipmused_bids.dataset.files.atomic import create_bytes, write_bytes
+from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, encode_tsv, write_json
 from clipmused_bids.dataset.files.tsv import Table, is_missing, read_table
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FEWEST_FOLDS, SetName, Split
@@ -26,7 +27,13 @@ _COLUMNS: Mapping[str, Any] = {
 }
 
 
-def write_split(path: Path, split: Split, *, sources: Sequence[str] = ()) -> None:
+def write_split(
+    path: Path,
+    split: Split,
+    *,
+    sources: Sequence[str] = (),
+    present: Literal["replace", "keep"] = "replace",
+) -> None:
     """Write a split, with a sidecar that describes its columns.
 
     Parameters
@@ -36,6 +43,8 @@ def write_split(path: Path, split: Split, *, sources: Sequence[str] = ()) -> Non
     split : Split
     sources : sequence of str
         BIDS URIs of the events it was made from.
+    present : {"replace", "keep"}
+        What becomes of a split that is there, or that another process writes in the same instant.
 
     Raises
     ------
@@ -43,8 +52,7 @@ def write_split(path: Path, split: Split, *, sources: Sequence[str] = ()) -> Non
         If writing fails.
     """
     n_rows = len(split.run_key)
-    write_tsv(
-        path,
+    table = encode_tsv(
         {
             "participant_id": [key.partition("_")[0] for key in split.run_key],
             "run": split.run_key,
@@ -55,7 +63,12 @@ def write_split(path: Path, split: Split, *, sources: Sequence[str] = ()) -> Non
             "rule": [split.rule] * n_rows,
             "regime": [split.regime] * n_rows,
         },
+        name=path.name,
     )
+    if present == "keep":
+        create_bytes(path, table)
+    else:
+        write_bytes(path, table)
     about = (
         "Which trials fit the decoder, decide when to stop, and are scored; made before anything was fitted."
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipmused_bids.dataset.files.documents import NOT_AVAILABLE, encode_tsv, write_json, write_tsv
-from clipmused_bids.dataset.files.tsv import read_table
+from clipmused_bids.dataset.files.tensors import digest
+from clipmused_bids.dataset.files.tsv import Table, read_table
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import MissingInputError
 from clipmused_bids.records import Picture, Stimuli
@@ -27,6 +29,7 @@ _COLUMNS: Mapping[str, Any] = {
     "n_captions": {"Description": "Sentences that describe it"},
 }
 _MOST_ATTEMPTS = 20
+_PARTS = Path("logs", "stimuli")
 
 
 def write_catalogue(
@@ -34,9 +37,9 @@ def write_catalogue(
 ) -> Path:
     """Write ``stimuli/stimuli.tsv``; stimuli that other jobs listed stay listed.
 
-    The catalogue is for people: nothing is read from it. A job that knows all stimuli writes it whole; of
-    jobs that know different ones and write in the same instant, one may have to write again, which it does
-    when it finds its rows missing.
+    The catalogue is for people: nothing is read from it. Jobs that know different stimuli may write it in the same
+    instant: each keeps its rows in a file of its own first (``logs/stimuli``), and then writes the table of all such
+    files until none has come meanwhile. So whichever writes last has seen the rows of all.
 
     Parameters
     ----------
@@ -54,10 +57,11 @@ def write_catalogue(
     """
     path = tree.stimuli
     ours = _columns(stimuli, content_hash=content_hash, bids_dir=bids_dir)
+    parts = tree.root / _PARTS
+    write_tsv(parts / f"{digest(*stimuli.stimulus_id)[:16]}.tsv", ours)
     for _ in range(_MOST_ATTEMPTS):
-        wanted = _with_others(ours, path)
-        write_tsv(path, wanted)
-        if path.read_bytes() == encode_tsv(_with_others(ours, path), name=path.name):
+        write_tsv(path, _with_others(ours, path, parts))
+        if path.read_bytes() == encode_tsv(_with_others(ours, path, parts), name=path.name):
             break
     labels = {
         f"label_{name}": {"Description": f"Whether the label {name} applies"} for name in stimuli.label_names
@@ -86,22 +90,26 @@ def _columns(stimuli: Stimuli, *, content_hash: Sequence[str | None], bids_dir: 
     return columns
 
 
-def _with_others(ours: Mapping[str, Any], path: Path) -> dict[str, list[Any]]:
-    """Add the rows of a table on disk whose stimuli are not ours; sorted by stimulus."""
-    try:
-        table = read_table(path)
-    except MissingInputError:
-        return {name: list(values) for name, values in ours.items()}
+def _with_others(ours: Mapping[str, Any], path: Path, parts: Path) -> dict[str, list[Any]]:
+    """Add the rows of other jobs, and of the table on disk, whose stimuli are not ours; sorted by stimulus."""
+    joined = {name: list(values) for name, values in ours.items()}
     known = set(ours["stimulus_id"])
-    ids = table.columns.get("stimulus_id", ())
-    others = [row for row, stimulus in enumerate(ids) if stimulus not in known]
-    nothing = (NOT_AVAILABLE,) * table.n_rows
-    joined = {
-        name: [*values, *(table.columns.get(name, nothing)[row] for row in others)]
-        for name, values in ours.items()
-    }
+    for table in _tables([*sorted(parts.glob("[!.]*.tsv")), path]):
+        ids = table.columns.get("stimulus_id", ())
+        nothing = (NOT_AVAILABLE,) * table.n_rows
+        others = [row for row, stimulus in enumerate(ids) if stimulus not in known]
+        known.update(ids)
+        for name, values in joined.items():
+            cells = table.columns.get(name, nothing)
+            values += [cells[row] for row in others]
     order = sorted(range(len(joined["stimulus_id"])), key=lambda k: str(joined["stimulus_id"][k]))
     return {name: [values[k] for k in order] for name, values in joined.items()}
+
+
+def _tables(paths: Iterable[Path]) -> Iterator[Table]:
+    for path in paths:
+        with contextlib.suppress(MissingInputError):
+            yield read_table(path)
 
 
 def _type(picture: Picture | None) -> str:

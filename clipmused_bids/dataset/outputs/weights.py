@@ -1,30 +1,34 @@
 """Decoders on disk: safetensors and JSON, with everything that is needed to decode on another machine.
 
-The array file stands alone: its header holds the configuration as well. ``config.json`` shows the same to
-people, with the SHA-256 of the array file. Nothing is ever unpickled.
+The array file stands alone: its header holds the configuration, and the training curves lie beside the weights.
+``config.json`` shows the configuration to people, with the SHA-256 of the array file; it and ``history.tsv`` follow
+from the array file (:mod:`clipmused_bids.dataset.outputs.model_writing`). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.files.comparison import differences
 from clipmused_bids.dataset.files.contents import read_json
-from clipmused_bids.dataset.files.documents import write_json, write_text, write_tsv
-from clipmused_bids.dataset.files.tensors import digest, encode_tensors, read_tensors
+from clipmused_bids.dataset.files.documents import write_text
+from clipmused_bids.dataset.files.tensors import digest, read_metadata, read_tensors
 from clipmused_bids.errors import DataError, MissingInputError
-from clipmused_bids.records import Grid, History, IntArray
+from clipmused_bids.records import Grid, IntArray
 
 WEIGHTS_HASH = "weights_sha256"
+HISTORY = "history."
 _MOST_LINES = 12
+# Another process may be writing config.json of the array file it has just stored.
+_ATTEMPTS = 6
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,45 @@ class StoredModel:
         What was stored with it.
     weights_hash : str
         SHA-256 of the array file.
+    curves : mapping of str to ndarray
+        Training curves; empty where there are none.
     """
 
     path: Path
     tensors: Mapping[str, NDArray[Any]]
     config: Mapping[str, Any]
     weights_hash: str
+    curves: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A stored decoder without its weights.
+
+    Parameters
+    ----------
+    folder : Path
+    participant : str or None
+        None for the decoder of the whole group.
+    config : mapping
+        What was stored with it.
+    weights_hash : str
+        SHA-256 of the array file, as ``config.json`` says.
+    """
+
+    folder: Path
+    participant: str | None
+    config: Mapping[str, Any]
+    weights_hash: str
+
+    @property
+    def path(self) -> Path:
+        """The array file."""
+        return model_path(self.folder, participant=self.participant)
+
+    def load(self) -> StoredModel:
+        """Read the weights; as :func:`load_model`."""
+        return load_model(self.folder, participant=self.participant)
 
 
 def model_path(folder: Path, *, participant: str | None) -> Path:
@@ -70,44 +107,47 @@ def stored_participants(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(name.removeprefix("sub-").removesuffix("_model.safetensors") for name in names))
 
 
-def save_model(
-    folder: Path,
-    *,
-    participant: str | None,
-    tensors: Mapping[str, NDArray[Any]],
-    config: Mapping[str, Any],
-    history: History | None = None,
-) -> str:
-    """Write a decoder with its configuration and training curves.
-
-    Parameters
-    ----------
-    folder : Path
-        ``OUT/models/<label>``.
-    participant : str or None
-        None for a decoder of the whole group.
-    tensors : mapping of str to ndarray
-    config : mapping
-        JSON values: everything that is needed to decode and to check that a request fits.
-    history : History, optional
-
-    Returns
-    -------
-    str
-        SHA-256 of the array file. It is written last: where it exists, the other files do.
+def read_config(folder: Path, *, participant: str | None) -> dict[str, Any]:
+    """Read the configuration of a decoder from its array file, without the weights.
 
     Raises
     ------
-    CannotCreateError, OutputWriteError
-        If writing fails.
+    MissingInputError
+        If there is no such decoder.
+    DataError
+        If the file is broken.
     """
-    content = encode_tensors(tensors, metadata=config)
-    weights_hash = hashlib.sha256(content).hexdigest()
-    if history is not None:
-        write_history(history_path(folder, participant=participant), history)
-    write_json(config_path(folder, participant=participant), {**config, WEIGHTS_HASH: weights_hash})
-    write_bytes(model_path(folder, participant=participant), content)
-    return weights_hash
+    return read_metadata(_existing(folder, participant))
+
+
+def read_record(folder: Path, *, participant: str | None) -> ModelRecord:
+    """Read what is known of a decoder without reading its weights.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such decoder.
+    DataError
+        If it is broken, or ``config.json`` is of another decoder.
+    """
+    config = read_config(folder, participant=participant)
+    shown = config_path(folder, participant=participant)
+    if shown.exists():
+        found = read_json(shown)
+        weights_hash = found.pop(WEIGHTS_HASH, None)
+        if isinstance(weights_hash, str) and not differences(found, config):
+            return ModelRecord(folder, participant, config, weights_hash)
+    model = load_model(folder, participant=participant)
+    return ModelRecord(folder, participant, model.config, model.weights_hash)
+
+
+def read_model(folder: Path, *, participant: str | None) -> StoredModel:
+    """Read a decoder whatever lies beside it; errors as for :func:`read_config`."""
+    path = _existing(folder, participant)
+    tensors, config, weights_hash = read_tensors(path)
+    numbered = sorted(name for name in tensors if name.startswith(HISTORY))
+    curves = {name.split(".", 2)[2]: tensors.pop(name) for name in numbered}
+    return StoredModel(path=path, tensors=tensors, config=config, weights_hash=weights_hash, curves=curves)
 
 
 def load_model(folder: Path, *, participant: str | None) -> StoredModel:
@@ -126,23 +166,37 @@ def load_model(folder: Path, *, participant: str | None) -> StoredModel:
     DataError
         If the file is broken, or was changed or exchanged after it was written.
     """
+    for attempt in range(_ATTEMPTS):
+        model = read_model(folder, participant=participant)
+        lines = _beside(folder, participant, model)
+        if not lines:
+            return model
+        if attempt < _ATTEMPTS - 1:
+            time.sleep(_PAUSE)
+    beside = config_path(folder, participant=participant)
+    raise DataError(
+        f"{model.path} and {beside.name} are not of one decoder:{_listed(lines)}",
+        hint="restore the file that was changed, or train again with --overwrite",
+    )
+
+
+def _existing(folder: Path, participant: str | None) -> Path:
     path = model_path(folder, participant=participant)
     if not path.is_file():
         whose = "the group" if participant is None else f"sub-{participant}"
         raise MissingInputError(
             f"{path}: there is no decoder of {whose}.", hint="--train makes one; see --model-label"
         )
-    tensors, config, weights_hash = read_tensors(path)
+    return path
+
+
+def _beside(folder: Path, participant: str | None, model: StoredModel) -> tuple[str, ...]:
+    """How ``config.json`` differs from the array file; nothing where it is not there."""
     beside = config_path(folder, participant=participant)
-    if beside.exists():
-        expected = {**config, WEIGHTS_HASH: weights_hash}
-        lines = differences(read_json(beside), expected, sides=(beside.name, path.name))
-        if lines:
-            raise DataError(
-                f"{path} and {beside.name} are not of one decoder:{_listed(lines)}",
-                hint="restore the file that was changed, or train again with --overwrite",
-            )
-    return StoredModel(path=path, tensors=tensors, config=config, weights_hash=weights_hash)
+    if not beside.exists():
+        return ()
+    expected = {**model.config, WEIGHTS_HASH: model.weights_hash}
+    return differences(read_json(beside), expected, sides=(beside.name, model.path.name))
 
 
 def check_model(
@@ -184,15 +238,6 @@ def voxel_hash(grid: Grid, voxels: IntArray) -> str:
     """Return the SHA-256 of which voxels of which grid shape are meant; affines are compared apart, in mm."""
     shape, places = np.asarray(grid.shape, dtype="<i8"), np.asarray(voxels, dtype="<i8")
     return digest(shape.tobytes(), places.tobytes())
-
-
-def write_history(path: Path, history: History) -> None:
-    """Write training curves, one row for each epoch (0: before training); ``kept`` marks the weights that were kept."""
-    n_rows = max((len(values) for values in history.columns.values()), default=0)
-    epochs = [int(epoch) for epoch in history.columns.get("epoch", range(n_rows))]
-    curves = {name: values for name, values in history.columns.items() if name != "epoch"}
-    kept = [row == history.best_epoch for row in range(n_rows)]
-    write_tsv(path, {"epoch": epochs, **curves, "kept": kept})
 
 
 def write_card(folder: Path, text: str) -> None:

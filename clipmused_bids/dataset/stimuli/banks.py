@@ -110,8 +110,28 @@ def read_row(path: Path, dataset: str, row: int) -> NDArray[np.uint8]:
         As ``open_bank``; if the row cannot be read.
     """
     with _opened(path, dataset) as images:
-        pixels = _pixels(images, path, row)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        return _in_colour(_pixels(images, path, row))
+
+
+def read_rows(path: Path, dataset: str, rows: Sequence[int]) -> Iterator[NDArray[np.uint8] | DataError]:
+    """Read pictures in the order of ``rows``; the bank is opened once.
+
+    Yields
+    ------
+    ndarray of uint8, shape (height, width, 3), or DataError
+        As `read_row`; the error where a row cannot be read.
+
+    Raises
+    ------
+    DataError
+        As ``open_bank``.
+    """
+    with _opened(path, dataset) as images:
+        for row in rows:
+            try:
+                yield _in_colour(_pixels(images, path, row))
+            except DataError as error:
+                yield error
 
 
 def row_hashes(path: Path, dataset: str, rows: Sequence[int]) -> dict[int, str | DataError]:
@@ -151,6 +171,10 @@ def _opened(path: Path, dataset: str) -> Iterator[Any]:
         if found.file.filename != file.filename or found.external or found.is_virtual:
             raise DataError(f"{path}: the pixels of {dataset} lie in other files; a bank must hold its own.")
         yield found
+
+
+def _in_colour(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def _axes(images: Any, path: Path) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from clipmused_bids.dataset.files.contents import content_hash
+from clipmused_bids.dataset.files.reading_ahead import ReadAhead
 from clipmused_bids.dataset.stimuli.banks import row_hashes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.records import Picture
 
 _MOVIE_DIGITS, _TIME_DIGITS = 16, 12
+# Files that are opened at a time: more than there are cores, since storage over a network answers late.
+_FILES_AT_ONCE = 8
+# Files of a job: handing over a job takes longer than hashing one small file.
+_FILES_OF_A_JOB = 32
 
 
 def content_keys(pictures: Sequence[Picture | None]) -> tuple[str | ClipMusedError, ...]:
@@ -20,19 +26,32 @@ def content_keys(pictures: Sequence[Picture | None]) -> tuple[str | ClipMusedErr
 
     Of a file of its own the SHA-256 of its bytes; of a row of a bank that of its pixels. Of a frame the first 16 digits
     of the movie's SHA-256, the time in ms in 12, and 36 of the SHA-256 of both: sorted keys are frames in the order of
-    time, so that groups of them are read in one pass. Every movie is hashed once.
+    time, so that groups of them are read in one pass. Every file is hashed once, several at a time.
 
     Returns
     -------
     tuple of (str or ClipMusedError)
         64 hexadecimal digits; "" where there is no picture; the error where the content cannot be read.
     """
-    rows = _keys_of_rows([picture for picture in pictures if picture is not None])
-    hashed = cache(_hash_of_file)
+    found = [picture for picture in pictures if picture is not None]
+    rows = _keys_of_rows(found)
+    hashed = _hashes_of_files(picture.path for picture in found if picture not in rows)
     return tuple(
-        "" if picture is None else rows.get(picture) or _key(picture, hashed(picture.path))
+        "" if picture is None else rows.get(picture) or _key(picture, hashed[picture.path])
         for picture in pictures
     )
+
+
+def _hashes_of_files(paths: Iterable[Path]) -> dict[Path, str | ClipMusedError]:
+    once = tuple(dict.fromkeys(paths))
+    parts = (once[k : k + _FILES_OF_A_JOB] for k in range(0, len(once), _FILES_OF_A_JOB))
+    jobs = (partial(_hashes_of, part) for part in parts)
+    with ReadAhead(jobs, n_threads=_FILES_AT_ONCE, ahead=2 * _FILES_AT_ONCE) as hashes:
+        return dict(zip(once, chain.from_iterable(hashes), strict=True))
+
+
+def _hashes_of(paths: Sequence[Path]) -> list[str | ClipMusedError]:
+    return [_hash_of_file(path) for path in paths]
 
 
 def _hash_of_file(path: Path) -> str | ClipMusedError:

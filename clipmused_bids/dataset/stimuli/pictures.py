@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from clipmused_bids.dataset.files.contents import require_content
 from clipmused_bids.dataset.movies.frames import read_frames
-from clipmused_bids.dataset.stimuli.banks import MOST_PIXELS, read_row
+from clipmused_bids.dataset.stimuli.banks import MOST_PIXELS, read_row, read_rows
 from clipmused_bids.errors import ClipMusedError, DataError
 from clipmused_bids.records import Picture
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BACKGROUND = (128, 128, 128)
+Prepared = TypeVar("Prepared")
 
 
 def open_picture(picture: Picture) -> Image:
@@ -49,14 +51,54 @@ def open_pictures(pictures: Mapping[str, Picture]) -> Iterator[tuple[str, Image 
     picture : PIL image or ClipMusedError
         RGB, 8 bits; or why there is none. What ends a movie is the answer for all of its frames that follow.
     """
+    for job in picture_jobs(pictures, prepare=lambda image: image):
+        yield job()
+
+
+def picture_jobs(
+    pictures: Mapping[str, Picture], *, prepare: Callable[[Image], Prepared]
+) -> Iterator[Callable[[], tuple[str, Prepared | ClipMusedError]]]:
+    """Divide the reading of many pictures into jobs, one for each, that may run in any threads.
+
+    A file of its own is opened by its job. Banks and movies are opened once each, and read by the thread that iterates;
+    jobs prepare what was read.
+
+    Parameters
+    ----------
+    pictures : mapping of str to Picture
+        By any key.
+    prepare : callable
+        What becomes of an image: a callable for several threads at once.
+
+    Yields
+    ------
+    callable
+        In the order of `open_pictures`; returns the key, and what was prepared or why there is no picture.
+    """
     frames: dict[Path, list[tuple[float, str]]] = defaultdict(list)
+    banks = _banks_of(pictures.values())
     for key, picture in pictures.items():
-        if picture.seconds is None:
-            yield key, _opened(picture)
-        else:
+        if picture.seconds is not None:
             frames[picture.path].append((picture.seconds, key))
+        elif picture.dataset is not None and picture.row is not None:
+            row = next(banks[picture.path, picture.dataset])
+            yield partial(_prepared, key, partial(_itself, row), prepare)
+        else:
+            yield partial(_prepared, key, partial(_opened, picture), prepare)
     for path, wanted in frames.items():
-        yield from _frames_of(path, sorted(wanted))
+        for key, frame in _frames_of(path, sorted(wanted)):
+            yield partial(_prepared, key, partial(_itself, frame), prepare)
+
+
+def _prepared(
+    key: str, found: Callable[[], Image | ClipMusedError], prepare: Callable[[Image], Prepared]
+) -> tuple[str, Prepared | ClipMusedError]:
+    image = found()
+    return key, image if isinstance(image, ClipMusedError) else prepare(image)
+
+
+def _itself(found: Image | ClipMusedError) -> Image | ClipMusedError:
+    return found
 
 
 def _opened(picture: Picture) -> Image | ClipMusedError:
@@ -64,6 +106,30 @@ def _opened(picture: Picture) -> Image | ClipMusedError:
         return open_picture(picture)
     except ClipMusedError as error:
         return error
+
+
+def _banks_of(
+    pictures: Iterable[Picture],
+) -> dict[tuple[Path, str], Iterator[Image | ClipMusedError]]:
+    """For each bank its pictures, in the order in which they are asked for."""
+    rows: dict[tuple[Path, str], list[int]] = defaultdict(list)
+    for picture in pictures:
+        if picture.dataset is not None and picture.row is not None:
+            rows[picture.path, picture.dataset].append(picture.row)
+    return {bank: _rows_of(*bank, wanted) for bank, wanted in rows.items()}
+
+
+def _rows_of(path: Path, dataset: str, wanted: Sequence[int]) -> Iterator[Image | ClipMusedError]:
+    from PIL import Image as PillowImage
+
+    wrong: ClipMusedError | None = None
+    try:
+        for pixels in read_rows(path, dataset, wanted):
+            yield pixels if isinstance(pixels, DataError) else PillowImage.fromarray(pixels)
+    except ClipMusedError as error:
+        wrong = error
+    if wrong is not None:
+        yield from repeat(wrong)
 
 
 def _frames_of(path: Path, wanted: list[tuple[float, str]]) -> Iterator[tuple[str, Image | ClipMusedError]]:
@@ -98,16 +164,14 @@ def open_image(path: Path, *, most_pixels: int = MOST_PIXELS) -> Image:
 
     require_content(path)
     try:
-        with warnings.catch_warnings():
-            # Our own limit is checked below, before anything is unpacked.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                n_pixels = image.width * image.height
-                if n_pixels > most_pixels:
-                    raise _too_large(path, f"{image.width} x {image.height}", most_pixels)
-                image.load()
-                return _as_rgb(image)
-    except Image.DecompressionBombError as error:
+        # Pillow's warning of a large image is not silenced: warnings are the process's, and this runs in threads.
+        with Image.open(path, formats=_FORMATS) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > most_pixels:
+                raise _too_large(path, f"{image.width} x {image.height}", most_pixels)
+            image.load()
+            return _as_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "too many", most_pixels) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmused_bids.dataset.files.atomic import make_folder, remove, write_bytes
+from clipmused_bids.dataset.files.atomic import create_bytes, make_folder, remove, write_bytes
 from clipmused_bids.dataset.files.documents import write_json
 from clipmused_bids.errors import CannotCreateError, ExitCode, OutputWriteError
 
@@ -161,3 +161,112 @@ def test_six_writers_and_a_reader(tmp_path: Path) -> None:
     assert [writer.exitcode for writer in writers] == [0] * 6
     assert len(seen) >= 4
     assert listing(tmp_path) == ["dataset_description.json"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ESTALE])
+def test_a_move_whose_answer_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Network file systems move a file, lose the answer, ask again, and hear that there is none."""
+    really = Path.replace
+
+    def moved_and_denied(self: Path, target: Path) -> None:
+        really(self, target)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "replace", moved_and_denied)
+    assert write_bytes(tmp_path / "x", b"content") == "written"
+    assert (tmp_path / "x").read_bytes() == b"content"
+    assert listing(tmp_path) == ["x"]
+
+
+def test_a_link_whose_answer_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.link
+
+    def linked_and_denied(source: Path, target: Path) -> None:
+        really(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "link", linked_and_denied)
+    assert create_bytes(tmp_path / "x", b"content") == "written"
+    assert listing(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("failures", [1, 3, 99])
+def test_a_stale_handle_is_tried_again_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    left = [failures]
+    really = os.fsync
+
+    def stale(descriptor: int) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", stale)
+    if failures > 3:
+        with pytest.raises(OutputWriteError, match=r"x: .*not written"):
+            write_bytes(tmp_path / "x", b"content")
+        assert listing(tmp_path) == []
+    else:
+        assert write_bytes(tmp_path / "x", b"content") == "written"
+        assert listing(tmp_path) == ["x"]
+
+
+def test_a_neighbour_that_is_taken_away_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+    really = os.fsync
+
+    def take_once(descriptor: int) -> None:
+        really(descriptor)
+        if not taken:
+            taken.extend(tmp_path.glob(".*.tmp"))
+            taken[0].unlink()
+
+    monkeypatch.setattr(os, "fsync", take_once)
+    assert write_bytes(tmp_path / "x", b"content") == "written"
+    assert taken
+    assert (tmp_path / "x").read_bytes() == b"content"
+
+
+class TestCreation:
+    def test_only_what_is_not_there_is_made(self, tmp_path: Path) -> None:
+        assert create_bytes(tmp_path / "a" / "x", b"one") == "written"
+        assert create_bytes(tmp_path / "a" / "x", b"one") == "unchanged"
+        assert create_bytes(tmp_path / "a" / "x", b"two") == "taken"
+        assert (tmp_path / "a" / "x").read_bytes() == b"one"
+        assert listing(tmp_path) == ["x"]
+        assert (tmp_path / "a" / "x").stat().st_nlink == 1
+
+    @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+    def test_without_hard_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "link", fail)
+        self.test_only_what_is_not_there_is_made(tmp_path)
+
+    def test_another_process_was_faster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It comes between the look and the link."""
+        really = os.link
+
+        def late(source: Path, target: Path) -> None:
+            Path(target).write_bytes(b"theirs")
+            really(source, target)
+
+        monkeypatch.setattr(os, "link", late)
+        assert create_bytes(tmp_path / "x", b"ours") == "taken"
+        assert (tmp_path / "x").read_bytes() == b"theirs"
+        assert listing(tmp_path) == ["x"]
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+    def test_a_failing_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "link", fail)
+        with pytest.raises(OutputWriteError, match="not written"):
+            create_bytes(tmp_path / "x", b"1")
+        assert listing(tmp_path) == []

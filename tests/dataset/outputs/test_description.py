@@ -5,10 +5,12 @@ import logging
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clipmused_bids import __version__
+from clipmused_bids.dataset.outputs import description as description_module
 from clipmused_bids.dataset.outputs.description import container_of, prepare_tree, write_descriptions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import CannotCreateError, ExitCode
@@ -86,10 +88,11 @@ def test_second_run_changes_nothing(tmp_path: Path, bids_dir: Path) -> None:
     out = tmp_path / "out"
     for _ in range(2):
         prepare_tree(out, bids_dir=bids_dir, derivatives={"a": bids_dir}, environ={})
-        times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-        for path in out.iterdir():
+        files = [path for path in out.rglob("*") if path.is_file()]
+        times = {path: path.stat().st_mtime_ns for path in files}
+        for path in files:
             os.utime(path, ns=(7, 7))
-    assert len(times) == 5
+    assert len(times) == 5 + len(("raw", "a"))
     assert set(times.values()) == {7}
 
 
@@ -192,3 +195,47 @@ def test_no_process_loses_another_ones_row(tmp_path: Path) -> None:
     rows = [line.split("\t")[0] for line in (tmp_path / "descriptions.tsv").read_text().splitlines()]
     assert {f"desc-m{k}" for k in range(8)} | {"desc-ViTB16", "desc-lss"} <= set(rows)
     assert len(rows) == len(set(rows))
+
+
+def _link_one(root: str, bids_dir: str, name: str, barrier: Any) -> None:
+    barrier.wait()
+    prepare_tree(
+        Path(root), bids_dir=Path(bids_dir), derivatives={name: Path(bids_dir, "..", name)}, environ={}
+    )
+
+
+def test_no_job_loses_the_link_of_another(tmp_path: Path, bids_dir: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    names = [f"d{k}" for k in range(6)]
+    for turn in range(5):
+        barrier, root = context.Barrier(len(names)), tmp_path / str(turn)
+        jobs = [
+            context.Process(target=_link_one, args=(str(root), str(bids_dir), name, barrier))
+            for name in names
+        ]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join()
+        assert [job.exitcode for job in jobs] == [0] * 6
+        found = description(root)
+        assert list(found["DatasetLinks"]) == ["raw", *names]  # type: ignore[call-overload]
+        assert [entry["URL"] for entry in found["SourceDatasets"][1:]] == [  # type: ignore[index]
+            f"bids:{name}:" for name in names
+        ]
+
+
+def test_a_link_that_comes_between_look_and_write_stays(
+    tmp_path: Path, bids_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_write, out = description_module.write_json, tmp_path / "out"
+
+    def overtaken(path: Path, value: dict[str, object]) -> object:
+        if path.name == "dataset_description.json":
+            monkeypatch.setattr(description_module, "write_json", plain_write)
+            prepare_tree(out, bids_dir=bids_dir, derivatives={"other": tmp_path / "other"}, environ={})
+        return plain_write(path, value)
+
+    monkeypatch.setattr(description_module, "write_json", overtaken)
+    prepare_tree(out, bids_dir=bids_dir, derivatives={"mine": tmp_path / "mine"}, environ={})
+    assert description(out)["DatasetLinks"] == {"raw": "../raw", "mine": "../mine", "other": "../other"}

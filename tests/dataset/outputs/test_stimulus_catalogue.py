@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +77,7 @@ def test_lost_rows_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def overtaken(path: Path, columns: dict[str, list[str]]) -> str:
         outcome = plain_write(path, columns)
-        if not turns:  # Another job that had read the table before replaces it right after.
+        if len(turns) == 1:  # Another job that had read the table before replaces it right after.
             path.write_text("stimulus_id\tcontent_hash\nz\t9\n")
         turns.append(1)
         return outcome
@@ -83,3 +85,24 @@ def test_lost_rows_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stimulus_catalogue, "write_tsv", overtaken)
     path = write_catalogue(tree, stimuli("a", bids_dir=tmp_path), content_hash=["1"], bids_dir=tmp_path)
     assert [line.split("\t")[0] for line in path.read_text().splitlines()] == ["stimulus_id", "a", "z"]
+
+
+def _list_one(root: str, name: str, barrier: Any) -> None:
+    barrier.wait()
+    write_catalogue(
+        OutputTree(Path(root)), stimuli(name, bids_dir=Path(root)), content_hash=["1"], bids_dir=Path(root)
+    )
+
+
+def test_no_job_loses_the_rows_of_another(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for turn in range(5):
+        barrier, root = context.Barrier(6), tmp_path / str(turn)
+        jobs = [context.Process(target=_list_one, args=(str(root), f"z{k}", barrier)) for k in range(6)]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join()
+        assert [job.exitcode for job in jobs] == [0] * 6
+        table = pd.read_csv(root / "stimuli" / "stimuli.tsv", sep="\t")
+        assert table["stimulus_id"].tolist() == [f"z{k}" for k in range(6)]

@@ -12,14 +12,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from clipmused_bids.dataset.files.comparison import grid_fields
+from clipmused_bids.dataset.outputs.model_writing import save_model
 from clipmused_bids.dataset.outputs.weights import (
     check_model,
     load_model,
-    save_model,
     stored_participants,
     voxel_hash,
     write_card,
-    write_history,
 )
 from clipmused_bids.errors import DataError, ExitCode, MissingInputError
 from clipmused_bids.records import Grid, History
@@ -55,6 +54,9 @@ def test_a_decoder_comes_back(tmp_path: Path, participant: str | None, names: li
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == names
     model = load_model(tmp_path / "m", participant=participant)
     assert model.tensors.keys() == TENSORS.keys()
+    assert {name: values.tolist() for name, values in model.curves.items()} == {
+        "epoch": [0, 1], "loss": [1.0, 0.5], "kept": [False, True],
+    }  # fmt: skip
     for name, values in TENSORS.items():
         assert model.tensors[name].dtype == values.dtype
         np.testing.assert_array_equal(model.tensors[name], values)
@@ -165,8 +167,10 @@ def test_voxel_hash_sees_place_order_and_grid() -> None:
 
 def test_training_curves(tmp_path: Path) -> None:
     columns = {"epoch": (0.0, 1.0, 2.0), "loss": (3.0, 2.5, math.nan), "val_map": (0.1, 0.3, 0.2)}
-    write_history(tmp_path / "history.tsv", History(columns, best_epoch=1, stopped="patience"))
+    history = History(columns, best_epoch=1, stopped="patience")
+    save_model(tmp_path, participant=None, tensors=TENSORS, config=CONFIG, history=history)
     table = pd.read_csv(tmp_path / "history.tsv", sep="\t", na_values=["n/a"])
+    assert list(table) == ["epoch", "loss", "val_map", "kept"]
     assert table["epoch"].tolist() == [0, 1, 2]
     assert table["kept"].tolist() == [False, True, False]
     np.testing.assert_array_equal(table["loss"], [3.0, 2.5, math.nan])

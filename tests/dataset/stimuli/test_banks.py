@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmused_bids.config import hdf5_place
+from clipmused_bids.dataset.stimuli import picture_contents
 from clipmused_bids.dataset.stimuli.banks import ImageBank, open_bank, read_row, row_hashes
 from clipmused_bids.dataset.stimuli.catalogue import StimulusTable
 from clipmused_bids.dataset.stimuli.finding import resolve_stimuli
 from clipmused_bids.dataset.stimuli.picture_contents import content_keys
-from clipmused_bids.dataset.stimuli.pictures import open_picture
+from clipmused_bids.dataset.stimuli.pictures import open_picture, open_pictures
 from clipmused_bids.errors import ClipMusedError, DataError, MissingInputError, UsageError
 from clipmused_bids.records import Picture
 
@@ -66,6 +67,25 @@ def test_equal_rows_are_one_content_wherever_they_lie(bank, tmp_path):
     assert isinstance(keys[5], MissingInputError)
 
 
+def test_every_file_is_hashed_once_and_answers_stay_with_their_files(tmp_path, monkeypatch):
+    files = [tmp_path / f"{k}.png" for k in range(150)]
+    for k, path in enumerate(files):
+        path.write_bytes(bytes([k]) * (1 + 7919 * k % 5000))
+    files[70].unlink()
+    hashed = []
+    original = picture_contents.content_hash
+    monkeypatch.setattr(
+        picture_contents, "content_hash", lambda path: (hashed.append(path), original(path))[1]
+    )
+    keys = content_keys([*(Picture(path) for path in files), None, Picture(files[3]), Picture(files[70])])
+    assert sorted(hashed) == sorted(files)
+    assert isinstance(keys[70], MissingInputError)
+    assert keys[-1] is keys[70]
+    assert (keys[-3], keys[-2]) == ("", keys[3])
+    for k, path in enumerate(files):
+        assert k == 70 or keys[k] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     path = tmp_path / "cut.hdf5"
     with h5py.File(path, "w") as file:
@@ -78,6 +98,34 @@ def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     assert [isinstance(key, DataError) for key in keys] == [False, False, True, False, False]
     with pytest.raises(DataError, match=r"cut\.hdf5: row 2 of /rgb cannot be read"):
         open_picture(Picture(path, "/rgb", 2))
+
+
+def test_many_rows_are_read_in_the_order_asked_for_and_each_bank_is_opened_once(bank, tmp_path, monkeypatch):
+    other = tmp_path / "other.hdf5"
+    with h5py.File(other, "w") as file:
+        file["rgb"] = PIXELS[::-1]
+    (tmp_path / "broken.hdf5").write_bytes(b"no bank")
+    pictures = {
+        "a": Picture(bank, "/rgb", 4), "b": Picture(other, "rgb", 0), "c": Picture(bank, "/rgb", 0),
+        "x": Picture(tmp_path / "broken.hdf5", "rgb", 1), "d": Picture(bank, "/rgb", 9),
+        "e": Picture(bank, "/grey", 2), "f": Picture(bank, "/rgb", 2), "y": Picture(tmp_path / "broken.hdf5", "rgb", 2),
+    }  # fmt: skip
+    opened = []
+    original = h5py.File.__init__
+    monkeypatch.setattr(
+        h5py.File,
+        "__init__",
+        lambda self, path, *a, **k: (opened.append(path), original(self, path, *a, **k))[1],
+    )
+    found = dict(open_pictures(pictures))
+    assert list(found) == list(pictures)
+    # What h5py makes of files that are open is not counted; /grey beside /rgb is a bank of its own.
+    assert sum(isinstance(path, Path) for path in opened) == 4
+    grey = np.repeat(PIXELS[2, ..., :1], 3, axis=-1)
+    for key, pixels in {"a": PIXELS[4], "b": PIXELS[4], "c": PIXELS[0], "e": grey, "f": PIXELS[2]}.items():
+        np.testing.assert_array_equal(np.asarray(found[key]), pixels)
+    assert "row 9 of /rgb cannot be read" in str(found["d"])
+    assert all("broken.hdf5: not a readable HDF5 file" in str(found[key]) for key in "xy")
 
 
 @pytest.mark.parametrize(

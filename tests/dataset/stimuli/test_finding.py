@@ -182,6 +182,11 @@ def test_pictures_that_are_refused_by_name(tmp_path):
     path = picture(tmp_path / "big.png", size=(40, 30))
     with pytest.raises(DataError, match=r"big\.png: 40 x 30 pixels; at most 1000"):
         open_image(path, most_pixels=1000)
+    # Pillow warns of this size, and refuses the other one itself.
+    for name, size in (("warned", (10_000, 9_500)), ("refused", (14_000, 13_000))):
+        Image.new("1", size).save(tmp_path / f"{name}.png")
+        with pytest.raises(DataError, match=rf"{name}\.png: .* pixels; at most 50000000"):
+            open_image(tmp_path / f"{name}.png")
     noise = np.random.default_rng(0).integers(0, 255, size=(64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "cut.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:2000])
