@@ -197,13 +197,8 @@ class NetworkMethod:
             model = build_decoder(
                 self._architecture, self._model_options, n_participants=len(train.participants)
             )
-<<<<<<< HEAD
         kept = context.keeper.load()
-        if kept is None:
-            self._alignment, scores = self._start(model, train, seed=seed)
-        else:
-            # What the maps and the readout started from is in the weights that the training goes on from.
-            self._alignment, scores = kept.values["notes"]["alignment"], kept.tensors.get("scores")
+        self._alignment, scores = self._resumed(kept) or self._start(model, train, seed=seed)
         fit = SharedFit(
             model, self._architecture, self._model_options, options, train, validation, seed=seed,
             guided=self.kind.guided, device=self.device, scores=scores, n_epochs=n_epochs,
@@ -213,23 +208,6 @@ class NetworkMethod:
                 context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
             )
             fit.count_reads(context.processes)
-=======
-        self._alignment, scores = self._resumed(context.keeper.load()) or self._start(model, train, seed=seed)
-        trainer = Trainer(
-            model,
-            train,
-            validation,
-            options=options,
-            seed=seed,
-            device=self.device,
-            scores=scores,
-            guided=self.kind.guided,
-            processes=context.processes,
-        )
-        history = trainer.run(
-            context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
-        )
->>>>>>> main
         return model, history
 
     def _resumed(self, kept: Snapshot | None) -> tuple[str, FloatArray | None] | None:

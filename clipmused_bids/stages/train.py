@@ -37,12 +37,8 @@ from clipmused_bids.stages.progress import epoch_report, warnings_only
 from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs
 from clipmused_bids.stages.stored_model import fitted_config, standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
-<<<<<<< HEAD
-from clipmused_bids.stages.training_set import TrainingSet, standardization_unit, training_set
-from clipmused_bids.training.processes import ALONE, Processes
-=======
 from clipmused_bids.stages.training_set import training_set
->>>>>>> main
+from clipmused_bids.training.processes import ALONE, Processes
 
 __all__ = [
     "decoder_request",
@@ -285,15 +281,12 @@ def _train_now(
         )  # fmt: skip
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
-<<<<<<< HEAD
-        context = FitContext(report=epoch_report(options.max_epochs), processes=processes or ALONE)
-=======
         states = DecoderStates(
             place, training, whose, options=options, device=device, overwrite=plan.config.overwrite
         )
         states.open()
-        context = FitContext(report=epoch_report(options.max_epochs), keeper=StateKeeper(states))
->>>>>>> main
+        report = epoch_report(options.max_epochs)
+        context = FitContext(report, keeper=StateKeeper(states), processes=processes or ALONE)
         history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
