@@ -240,7 +240,7 @@ def train_decoder(
         logger.info("%s: decoder %s reused.", whose, model_label)
         return False
     try:
-        return _train_now(
+        fresh = _train_now(
             plan, tree, catalogue, part, place, members=members, whose=whose, method=method, maker=maker,
             device=device, audited=audited,
         )  # fmt: skip
@@ -248,6 +248,9 @@ def train_decoder(
         place.clear()
         logger.info("%s: another run has stored the decoder %s meanwhile; it is taken.", whose, model_label)
         return False
+    # Another training under this label, with another split, may have begun after this one and lost.
+    keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
+    return fresh
 
 
 def _train_now(
@@ -310,8 +313,6 @@ def _train_now(
     )  # fmt: skip
     place.clear()
     show_decoder(folder, participant=participant, fresh=True)
-    # Another training under this label, with another split, may have begun after this one and lost.
-    keep_split(split, tree, model_label=model_label, overwrite=plan.config.overwrite)
     write_descriptions(tree)
     logger.info("%s: decoder stored as %s.", whose, model_path(folder, participant=participant))
     return not states.resumed
