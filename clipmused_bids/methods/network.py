@@ -207,7 +207,6 @@ class NetworkMethod:
             history = fit.trainer(context.processes).run(
                 context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
             )
-            fit.count_reads(context.processes)
         return model, history
 
     def _resumed(self, kept: Snapshot | None) -> tuple[str, FloatArray | None] | None:

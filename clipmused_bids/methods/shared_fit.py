@@ -116,13 +116,6 @@ class SharedFit:
             n_epochs=values["n_epochs"],
         )
 
-    def count_reads(self, processes: Processes) -> None:
-        """Mark the trials that any process has read: all that the fit has looked at."""
-        for table in (*self.train.responses, *self.validation.responses):
-            if table.seen is not None and processes.count > 1:
-                by_any = processes.summed(torch.as_tensor(table.seen, dtype=torch.int32)).numpy() > 0
-                np.copyto(table.seen, by_any)
-
 
 def kept_in(order: Snapshot) -> Snapshot | None:
     """State of an earlier run that an order goes on from."""
@@ -143,7 +136,6 @@ def carry_out_order(order: Snapshot, processes: Processes, *, keeper: Keeper) ->
     """
     fit = SharedFit.read(order)
     fit.trainer(processes).run(n_epochs=fit.n_epochs, keeper=keeper)
-    fit.count_reads(processes)
 
 
 @dataclass

@@ -242,7 +242,7 @@ def train_decoder(
     try:
         fresh = _train_now(
             plan, tree, catalogue, part, place, members=members, whose=whose, method=method, maker=maker,
-            device=device, audited=audited,
+            device=device, audited=audited, processes=processes or ALONE,
         )  # fmt: skip
     except StoredElsewhereError:
         place.clear()
@@ -266,6 +266,7 @@ def _train_now(
     maker: TargetSource | None,
     device: str,
     audited: SplitAudit,
+    processes: Processes,
 ) -> bool:
     """Train a decoder, or go on with it, and store it; whether it was trained from the start."""
     with ExitStack() as scratch:
@@ -285,11 +286,12 @@ def _train_now(
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         states = DecoderStates(
-            place, training, whose, options=options, device=device, overwrite=plan.config.overwrite
-        )
+            place, training, whose, options=options, device=device, n_processes=processes.count,
+            overwrite=plan.config.overwrite,
+        )  # fmt: skip
         states.open()
         report = epoch_report(options.max_epochs)
-        context = FitContext(report, keeper=StateKeeper(states), processes=processes or ALONE)
+        context = FitContext(report, keeper=StateKeeper(states), processes=processes)
         history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}

@@ -137,11 +137,14 @@ class SeveralProcesses(Processes):
             )
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; whoever asks leaves the training if it is."""
+        """Whether the flag is set in any process."""
         found = torch.tensor([int(flag)])
         dist.all_reduce(found, op=dist.ReduceOp.MAX)
-        self._leaving = bool(found.item())
-        return self._leaving
+        return bool(found.item())
+
+    def leave(self) -> None:
+        """Say that every process leaves the training here, by an error that all raise, and may train again."""
+        self._leaving = True
 
     @contextmanager
     def sharing(self, order: Callable[[], Snapshot]) -> Iterator[None]:
@@ -157,11 +160,11 @@ class SeveralProcesses(Processes):
         try:
             send(order(), group=self._orders, files=self._files)
             yield
-        except (RuntimeError, ClipMusedError) as error:
+        except BaseException as error:
             if self._leaving:
                 raise
-            raise self.broken_by(error) from error
-        except BaseException:
+            if isinstance(error, RuntimeError | ClipMusedError):
+                raise self.broken_by(error) from error
             self._broken = True
             raise
 
@@ -188,7 +191,7 @@ class SeveralProcesses(Processes):
 
     @property
     def leaving(self) -> bool:
-        """Whether all processes have agreed to leave the training."""
+        """Whether every process leaves the training."""
         return self._leaving
 
     def broken_by(self, error: BaseException) -> ProcessesError:

@@ -66,8 +66,11 @@ class Processes:
         """
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; whoever asks leaves the training if it is."""
+        """Whether the flag is set in any process."""
         return flag
+
+    def leave(self) -> None:
+        """Say that every process leaves the training here, by an error that all raise, and may train again."""
 
     def sharing(self, order: Callable[[], Snapshot]) -> AbstractContextManager[None]:  # noqa: ARG002
         """Have the other processes carry out an order while this one does so inside.
