@@ -109,3 +109,31 @@ class InterruptedRunError(ClipMusedError):
 
     exit_code = ExitCode.INTERRUPTED
     usual_hint = "the same command goes on where it stopped"
+
+
+class ProcessesError(ClipMusedError):
+    """Processes that work together cannot go on together; all of them end.
+
+    Parameters
+    ----------
+    message : str
+    exit_code : ExitCode
+        Of the process where it began.
+    told : bool
+        Whether that was another process, which says so itself.
+    """
+
+    exit_code = ExitCode.INTERRUPTED
+    usual_hint = "the same command goes on where it stopped"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        exit_code: ExitCode = ExitCode.INTERRUPTED,
+        told: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.told = told

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,12 @@ from clipmused_bids.cli.repeats import SaidOnce
 from clipmused_bids.cli.stopping import stopping_signals
 from clipmused_bids.cli.threads import limit_threads
 from clipmused_bids.cli.words import expand_several
+from clipmused_bids.config import Config
+from clipmused_bids.config.launch import find_launch
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError
+
+if TYPE_CHECKING:
+    from clipmused_bids.training.processes import Processes
 
 __all__ = ["command", "config_from_arguments", "expand_several", "main"]
 
@@ -59,14 +64,32 @@ def command(**arguments: Any) -> None:
         from clipmused_bids.preflight.check import check
 
         raise SystemExit(int(check(config)))
-    _require_folder(config.bids_dir)
     if config.dry_run:
         from clipmused_bids.preflight.dry_run import dry_run
 
+        _require_folder(config.bids_dir)
         raise SystemExit(int(dry_run(config)))
-    from clipmused_bids.stages.invocation import run
+    raise SystemExit(int(_run(config)))
 
-    raise SystemExit(int(run(config, command_line=tuple(sys.argv[1:]))))
+
+def _run(config: Config) -> ExitCode:
+    """Run the command: alone, or as one of several processes."""
+    command_line = tuple(sys.argv[1:])
+
+    def work(processes: Processes | None) -> ExitCode:
+        from clipmused_bids.stages.invocation import run
+
+        _require_folder(config.bids_dir)
+        return run(config, command_line=command_line, processes=processes)
+
+    launch = find_launch(os.environ)
+    if launch is None:
+        return work(None)
+    # Else torch says in every process that some batches may do without a part of what they might do without.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from clipmused_bids.stages.together import run_together
+
+    return run_together(config, launch, work, command_line=command_line)
 
 
 def _require_folder(bids_dir: Path) -> None:

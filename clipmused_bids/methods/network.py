@@ -31,6 +31,7 @@ from clipmused_bids.methods.fitted_network import FittedNetwork
 from clipmused_bids.methods.member_histories import joined_histories
 from clipmused_bids.methods.network_kinds import NetworkKind
 from clipmused_bids.methods.readouts import start_bias, start_readout
+from clipmused_bids.methods.shared_fit import SharedFit
 from clipmused_bids.methods.starts import start_maps
 from clipmused_bids.methods.template import Template, make_template
 from clipmused_bids.records import FloatArray, History, TrialData
@@ -38,7 +39,6 @@ from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.checkpoint import Snapshot
 from clipmused_bids.training.health import token_states, warn_of
 from clipmused_bids.training.label_kind import label_loss_kind
-from clipmused_bids.training.loop import Trainer
 from clipmused_bids.training.monitor import decode_logits, log_odds
 from clipmused_bids.training.state import choose_device, load_tensors, seeded, tensors_of
 
@@ -197,21 +197,16 @@ class NetworkMethod:
             model = build_decoder(
                 self._architecture, self._model_options, n_participants=len(train.participants)
             )
-        self._alignment, scores = self._resumed(context.keeper.load()) or self._start(model, train, seed=seed)
-        trainer = Trainer(
-            model,
-            train,
-            validation,
-            options=options,
-            seed=seed,
-            device=self.device,
-            scores=scores,
-            guided=self.kind.guided,
-            processes=context.processes,
-        )
-        history = trainer.run(
-            context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
-        )
+        kept = context.keeper.load()
+        self._alignment, scores = self._resumed(kept) or self._start(model, train, seed=seed)
+        fit = SharedFit(
+            model, self._architecture, self._model_options, options, train, validation, seed=seed,
+            guided=self.kind.guided, device=self.device, scores=scores, n_epochs=n_epochs,
+        )  # fmt: skip
+        with context.processes.sharing(lambda: fit.order(kept)):
+            history = fit.trainer(context.processes).run(
+                context.report, n_epochs=n_epochs, keeper=context.keeper, notes={"alignment": self._alignment}
+            )
         return model, history
 
     def _resumed(self, kept: Snapshot | None) -> tuple[str, FloatArray | None] | None:

@@ -22,6 +22,7 @@ from clipmused_bids.stages.timing import Stopwatch
 
 if TYPE_CHECKING:
     from clipmused_bids.stages.target_source import TargetSource
+    from clipmused_bids.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Job:
         Of participants.
     methods : MethodFailures
         Of methods that cannot run, and of participants in one method only.
+    processes : Processes or None
+        That train networks together; None: this one alone.
     watch : Stopwatch
     audits : dict of str to SplitAudit
         What was found in each part of the split: every method of a run is trained on the same parts.
@@ -58,6 +61,7 @@ class Job:
     device: str
     failures: Failures
     methods: MethodFailures
+    processes: Processes | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
     audits: dict[str, SplitAudit] = field(default_factory=dict)
 
@@ -159,7 +163,7 @@ def train_contender(job: Job, contender: Contender) -> None:
         fresh = train_group(
             plan, job.tree, job.catalogue, job.split, method=plan.config.method, model_label=contender.label,
             maker=source_of(job.maker, job.plan, contender), device=job.device, failures=job.failures_of(contender),
-            audits=job.audits,
+            audits=job.audits, processes=job.processes,
         )  # fmt: skip
     if not fresh:
         job.watch.discard(contender.label, "fit")

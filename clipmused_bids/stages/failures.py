@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from clipmused_bids.errors import ClipMusedError, ExitCode
+from clipmused_bids.errors import ClipMusedError, ExitCode, ProcessesError
 
 logger = logging.getLogger(__name__)
 
 # What has nothing to do with one participant's data would meet the next participant as well.
 _OF_EVERYONE = frozenset({ExitCode.CANNOT_CREATE, ExitCode.IO_ERROR, ExitCode.INTERRUPTED})
+
+
+def _is_of_everyone(error: ClipMusedError) -> bool:
+    return error.exit_code in _OF_EVERYONE or isinstance(error, ProcessesError)
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Failures:
         try:
             yield
         except ClipMusedError as error:
-            if error.exit_code in _OF_EVERYONE:
+            if _is_of_everyone(error):
                 raise
             if self.stop_at_first:
                 raise _named(error, participant) from error
@@ -117,7 +121,7 @@ class MethodFailures:
         try:
             yield
         except ClipMusedError as error:
-            if error.exit_code in _OF_EVERYONE or (main and self.alone):
+            if _is_of_everyone(error) or (main and self.alone):
                 raise
             self.errors[label] = error
             logger.warning("%s cannot be compared: %s", name, error)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from clipmused_bids.config import Action, Config
 from clipmused_bids.dataset.files.contents import require_content
@@ -39,12 +40,16 @@ from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, split_of_decoder
 from clipmused_bids.stages.voxel_choice import require_repeats
 
+if TYPE_CHECKING:
+    # Preparing alone needs no torch.
+    from clipmused_bids.training.processes import Processes
+
 __all__ = ["choose_device", "chosen_actions", "run", "stimuli_of"]
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
+def run(config: Config, *, command_line: Sequence[str], processes: Processes | None = None) -> ExitCode:
     """Do what was asked for; everything that can be refused is refused before anything is written.
 
     Parameters
@@ -52,6 +57,8 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
     config : Config
     command_line : sequence of str
         As typed; kept with the log.
+    processes : Processes, optional
+        That train networks together; without, this one alone.
 
     Returns
     -------
@@ -102,7 +109,7 @@ def run(config: Config, *, command_line: Sequence[str]) -> ExitCode:
         clear_leftovers(plan, tree)
         with run_log(tree, replace(config, preset=plan.preset), command_line=command_line, early=early):
             try:
-                carry_out(Job(plan, tree, catalogue, split, maker, device, failures, methods))
+                carry_out(Job(plan, tree, catalogue, split, maker, device, failures, methods, processes))
             except ClipMusedError:
                 require_still_there(tree)
                 # A single one is the error itself.

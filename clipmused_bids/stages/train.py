@@ -39,6 +39,7 @@ from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_o
 from clipmused_bids.stages.stored_model import fitted_config, standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
 from clipmused_bids.stages.training_set import training_set
+from clipmused_bids.training.processes import ALONE, Processes
 
 __all__ = [
     "decoder_request",
@@ -64,6 +65,7 @@ def train_group(
     device: str,
     failures: Failures | None = None,
     audits: dict[str, SplitAudit] | None = None,
+    processes: Processes | None = None,
 ) -> bool:
     """Train what a method needs: one decoder for all participants, or one for each, in every part of the split.
 
@@ -76,6 +78,8 @@ def train_group(
         Takes errors of decoders of single participants; without, the first one is raised.
     audits : dict of str to SplitAudit, optional
         What was found in each part, by its name; filled here, and the same for every method of one run.
+    processes : Processes, optional
+        That train networks together; without, this one alone.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def train_group(
                 fresh &= train_decoder(
                     plan, tree, catalogue, split, members=members, participant=participant, method=method,
                     model_label=model_label, maker=maker, device=device, part=part,
-                    audited=audits[part.name],
+                    audited=audits[part.name], processes=processes,
                 )  # fmt: skip
     if len(parts) > 1:
         logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
@@ -160,6 +164,7 @@ def train_decoder(
     device: str,
     part: Part | None = None,
     audited: SplitAudit | None = None,
+    processes: Processes | None = None,
 ) -> bool:
     """Train one decoder for ``members`` and store it, unless it is stored already.
 
@@ -169,6 +174,8 @@ def train_decoder(
         The part of a cross-validation that it is fitted to; without, the whole split.
     audited : SplitAudit, optional
         What `audit_split` found in the part; without, it is called here.
+    processes : Processes, optional
+        That train networks together; without, this one alone.
 
     Returns
     -------
@@ -208,7 +215,7 @@ def train_decoder(
     try:
         fresh = _train_now(
             plan, tree, catalogue, part, place, members=members, whose=whose, method=method, maker=maker,
-            device=device, audited=audited,
+            device=device, audited=audited, processes=processes or ALONE,
         )  # fmt: skip
     except StoredElsewhereError:
         place.clear()
@@ -232,6 +239,7 @@ def _train_now(
     maker: TargetSource | None,
     device: str,
     audited: SplitAudit,
+    processes: Processes,
 ) -> bool:
     """Train a decoder, or go on with it, and store it; whether it was trained from the start."""
     with ExitStack() as scratch:
@@ -251,10 +259,12 @@ def _train_now(
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
         fitted = create(method, hyperparameters=portable, seed=plan.config.random_seed, device=device)
         states = DecoderStates(
-            place, training, whose, options=options, device=device, overwrite=plan.config.overwrite
-        )
+            place, training, whose, options=options, device=device, n_processes=processes.count,
+            overwrite=plan.config.overwrite,
+        )  # fmt: skip
         states.open()
-        context = FitContext(report=epoch_report(options.max_epochs), keeper=StateKeeper(states))
+        report = epoch_report(options.max_epochs)
+        context = FitContext(report, keeper=StateKeeper(states), processes=processes)
         history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}

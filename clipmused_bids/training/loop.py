@@ -5,36 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import TERMS, Term, total_loss
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.errors import DataError, InterruptedRunError
 from clipmused_bids.records import FloatArray, History, TrialData
-from clipmused_bids.training.batches import Batch, TrialReader, epoch_order, guidance_similarity
+from clipmused_bids.training.batches import Batch, TrialReader, epoch_order
 from clipmused_bids.training.checkpoint import Keeper, KeepsNothing, Snapshot
 from clipmused_bids.training.feed import Fed, Feed
 from clipmused_bids.training.health import TokenProbe
+from clipmused_bids.training.keeping import keep
 from clipmused_bids.training.label_kind import label_loss_kind
-from clipmused_bids.training.monitor import (
-    ValidationScore,
-    decode_logits,
-    similarity_fit,
-    token_norms,
-    validate,
-)
+from clipmused_bids.training.monitor import ValidationScore, decode_logits, validate
 from clipmused_bids.training.on_device import on_device
 from clipmused_bids.training.optimizer import learning_rate, make_optimizer
-from clipmused_bids.training.passes import Pass, Passes
+from clipmused_bids.training.passes import Passes
 from clipmused_bids.training.processes import Processes
-from clipmused_bids.training.progress import Progress, Row
+from clipmused_bids.training.progress import Progress, Row, place_of
 from clipmused_bids.training.state import load_tensors, restore_run, state_of_run, tensors_of
-from clipmused_bids.training.terms import Levels, batch_terms, guidance_levels, term_weights
+from clipmused_bids.training.terms import Levels, batch_terms, guidance_levels, term_weights, watched_in
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +136,9 @@ class Trainer:
         options, processes = self.options, self.processes
         place = on_device(self.plain, self.reader, options=options, seed=self.seed, processes=processes)
         with place, keeper.attentive():
-            progress = self._resumed(keeper.load()) or self._begun()
+            kept = keeper.load()
+            processes.require_same(place_of(kept))
+            progress = self._resumed(kept) or self._begun()
             while not progress.stopped:
                 progress.stopped = self._why_stop(progress, n_epochs=n_epochs)
                 if not progress.stopped:
@@ -149,9 +146,9 @@ class Trainer:
                     self._choose(progress, score, n_epochs=n_epochs)
                     if report is not None:
                         report(dict(progress.rows[-1]))
-                elif self.processes.rank == 0:
+                else:
                     # What was trained to the end is not trained again while something else of the decoder is.
-                    keeper.save(progress.to_snapshot().noted(notes or {}))
+                    self._save(keeper, lambda: progress.to_snapshot().noted(notes or {}))
         self.feed.say_waited()
         load_tensors(self.plain, progress.best)
         self.plain.eval()
@@ -237,21 +234,34 @@ class Trainer:
     def _keep(self, progress: Progress, keeper: Keeper, fed: Fed, *, notes: Mapping[str, Any]) -> None:
         """Keep the state after a step, if it is time to; end the training if it was asked to end."""
         stop = self.processes.any(keeper.stop_asked())
-        if self.processes.rank == 0 and (stop or keeper.due()):
-            keeper.save(self._snapshot(progress, notes=notes, generator_state=fed.generator_state))
+        if stop or self.processes.any(self.processes.rank == 0 and keeper.due()):
+            state = partial(self._snapshot, progress, notes=notes, generator_state=fed.generator_state)
+            self._save(keeper, state)
         if stop:
+            self.processes.leave()
             raise InterruptedRunError(
                 f"Training: stopped as asked in epoch {progress.epoch + 1}, after step {progress.step} of "
                 f"{len(progress.order)}."
             )
 
+    def _save(self, keeper: Keeper, state: Callable[[], Snapshot]) -> None:
+        sets = (self.reader.data, self.validation.data)
+        keep(keeper, state, processes=self.processes, sets=sets)
+
     def _look(self) -> tuple[ValidationScore, Row]:
         """Score the validation trials, and measure the tokens of the probe on the way."""
         probe = self.probe
         watch = probe.see if probe.of_validation else None
-        score = validate(self.model, self.validation, kind=self.label_kind, watch=watch)
+        score = validate(
+            self.model, self.validation, kind=self.label_kind, watch=watch, processes=self.processes
+        )
         if self._probe_reader is not None:
-            decode_logits(self.model, self._probe_reader, watch=lambda k, out: probe.see(probe.index[k], out))
+            decode_logits(
+                self.model,
+                self._probe_reader,
+                watch=lambda k, out: probe.see(probe.index[k], out),
+                processes=self.processes,
+            )
         return score, probe.measure()
 
     def _step(self, batch: Batch, *, epoch: int, watched: Row | None) -> dict[Term, float]:
@@ -262,33 +272,19 @@ class Trainer:
         # One look for all: each makes a GPU wait.
         *found, whole = torch.stack([*terms.values(), loss]).detach().double().tolist()
         values = dict(zip(terms, found, strict=True))
-        if not np.isfinite(whole):
+        if self.processes.any(not np.isfinite(whole)):
+            self.processes.leave()
             raise DataError(
                 f"Training: the loss is not finite in epoch {epoch} "
                 f"({', '.join(f'{name} {value:.3g}' for name, value in values.items())}).",
                 hint="lower training.learning_rate, or check the responses' scale",
             )
         if watched is not None:
-            watched.update(self._watch(passed, batch, terms))
+            norms = passed.gradient_norms(terms, self.weights)
+            watched.update(watched_in(passed.output, batch, norms=norms, levels=self.levels))
         passed.backward(loss)
         self.optimizer.step()
         return values
-
-    def _watch(self, passed: Pass, batch: Batch, terms: Mapping[Term, Tensor]) -> Row:
-        norms = passed.gradient_norms(terms, self.weights)
-        output = passed.output
-        row: Row = {f"gradient_{name}": norms.get(name, float("nan")) for name in TERMS}
-        row |= token_norms(output)
-        for name, level, token in (
-            ("low", self.levels.low, output.guided("low")),
-            ("high", self.levels.high, output.guided("high")),
-        ):
-            fit = {"constant": float("nan"), "correlation": float("nan")}
-            if level is not None and token is not None:
-                similarity_BB, _ = guidance_similarity(level, batch)
-                fit = similarity_fit(token, similarity_BB, stimulus_B=batch.stimulus)
-            row |= {f"{key}_{name}": value for key, value in fit.items()}
-        return row
 
     def _row(self, epoch: int, *, losses: Mapping[str, float], watched: Row, score: ValidationScore) -> Row:
         on = {name: losses[name] for name in TERMS if not np.isnan(losses[name])}

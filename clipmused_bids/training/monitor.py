@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,9 @@ from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import FloatArray, IntArray
-from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.batches import Batch, TrialReader
+from clipmused_bids.training.joined_outputs import joined_fields, output_of
+from clipmused_bids.training.processes import ALONE, Processes
 
 DECODE_BATCH = 256
 
@@ -71,41 +73,41 @@ def macro_average_precision(labels: FloatArray, scores: FloatArray) -> float:
 
 @torch.no_grad()
 def decode_logits(
-    model: nn.Module, reader: TrialReader, *, batch_size: int = DECODE_BATCH, watch: Watch | None = None
+    model: nn.Module,
+    reader: TrialReader,
+    *,
+    batch_size: int = DECODE_BATCH,
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
 ) -> FloatArray:
     """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64.
 
     ``watch`` is called with the places and the output of each batch. A batch that a GPU has no memory for is halved.
+    Each of several processes decodes a part of each batch, and all have the whole.
     """
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
-    order = np.argsort(reader.data.participant, kind="stable")
-    for start in range(0, len(order), batch_size):
-        for index, output in _decoded(model, reader, order[start : start + batch_size]):
-            logits[index] = output.logits.double().cpu().numpy()
-            if watch is not None:
-                watch(index, output)
+    for index, batch in reader.in_order(batch_size=batch_size, division=processes.division):
+        fields = joined_fields(_passed(model, batch), processes=processes, n_rows=batch.part.n_rows)
+        output = output_of(fields)
+        logits[index] = output.logits.double().cpu().numpy()
+        if watch is not None:
+            watch(index, output)
     model.train(was_training)
     return logits
 
 
-def _decoded(
-    model: nn.Module, reader: TrialReader, index: IntArray
-) -> Iterator[tuple[IntArray, DecoderOutput]]:
-    output: DecoderOutput | None = None
+def _passed(model: nn.Module, batch: Batch) -> list[DecoderOutput]:
+    """Outputs of a batch, in as many parts as it takes to fit."""
     try:
-        batch = reader.batch(index)
-        output = model(batch.responses, batch.participants)
+        return [model(batch.responses, batch.participants, part=batch.part)]
     except torch.OutOfMemoryError:
-        if len(index) == 1:
+        n_rows = sum(len(values) for values in batch.responses)
+        if n_rows == 1:
             raise
     # Not where the error is caught: until then it holds what the failed pass allocated.
-    if output is not None:
-        yield index, output
-        return
-    for half in np.array_split(index, 2):
-        yield from _decoded(model, reader, half)
+    return [output for half in batch.divided(-(-n_rows // 2)) for output in _passed(model, half)]
 
 
 def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
@@ -118,21 +120,33 @@ def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:
 
 
 def validate(
-    model: nn.Module, reader: TrialReader, *, kind: LabelLoss = "binary", watch: Watch | None = None
+    model: nn.Module,
+    reader: TrialReader,
+    *,
+    kind: LabelLoss = "binary",
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
 ) -> ValidationScore:
     """Score the validation trials.
 
-    The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more.
+    The loss is NaN where no label is known, and infinite where the decoder gives no numbers any more. Of several
+    processes the first one's score counts: all must choose the same epoch, though their machines may round differently.
     """
     labels = reader.data.labels
     if reader.data.n_trials == 0 or np.isnan(labels).all():
         return ValidationScore(float("nan"), float("nan"))
-    logits = decode_logits(model, reader, watch=watch)
+    logits = decode_logits(model, reader, watch=watch, processes=processes)
+    score, loss = processes.from_first(torch.tensor(_scored(logits, labels, kind=kind), dtype=torch.float64))
+    of_trial = _loss_of_each(logits, labels, kind=kind) if torch.isfinite(loss) else np.empty(0)
+    return ValidationScore(float(score), float(loss), of_trial)
+
+
+def _scored(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> tuple[float, float]:
+    """Mean average precision and label loss."""
     if not np.isfinite(logits).all():
-        return ValidationScore(float("nan"), float("inf"))
+        return float("nan"), float("inf")
     loss = label_loss(torch.as_tensor(logits), torch.as_tensor(labels), kind=kind)
-    score = macro_average_precision(labels, log_odds(logits, kind=kind))
-    return ValidationScore(score, float(loss), _loss_of_each(logits, labels, kind=kind))
+    return macro_average_precision(labels, log_odds(logits, kind=kind)), float(loss)
 
 
 def _loss_of_each(logits: FloatArray, labels: FloatArray, *, kind: LabelLoss) -> FloatArray:

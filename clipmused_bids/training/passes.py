@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -24,12 +25,11 @@ from torch import Tensor, nn
 from clipmused_bids.decoder.losses import Term
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.training.batches import Batch
+from clipmused_bids.training.joined_outputs import FIELDS, joined_fields, output_of
 from clipmused_bids.training.monitor import backpropagated, gradient_norms
 from clipmused_bids.training.optimizer import trained_parameters
 from clipmused_bids.training.processes import Processes
 from clipmused_bids.training.state import random_state, set_random_state
-
-FIELDS = ("logits", "low", "high", "token")
 
 
 class Passes:
@@ -63,17 +63,26 @@ class Passes:
             return WholePass(self, batch)
         return DividedPass(self, pieces)
 
-    def forward(self, piece: Batch, *, plain: bool = False) -> DecoderOutput:
-        """Send one part through the network."""
-        model = self.plain if plain else self.model
-        rows = slice(piece.part.start, piece.part.stop)
-        output: DecoderOutput = model(
-            piece.responses,
-            piece.participants,
-            scores_BC=None if piece.scores is None else piece.scores[rows],
-            part=piece.part,
-        )
+    def forward(self, piece: Batch, *, apart: bool = False) -> DecoderOutput:
+        """Send one part through the network; ``apart``: no other process is told of its gradients."""
+        scores = None if piece.scores is None else piece.scores[piece.part.start : piece.part.stop]
+        joins = not apart and self.processes.count > 1
+        model = self.model if joins else self._in_precision
+        output: DecoderOutput = model(piece.responses, piece.participants, scores_BC=scores, part=piece.part)
         return output
+
+    def _in_precision(self, *words: Any, **named: Any) -> DecoderOutput:
+        """Send through the network itself, in the fabric's precision: gradients of single terms may be asked for."""
+        precision = self.fabric.strategy.precision
+        words, named = precision.convert_input((words, named))
+        with precision.forward_context():
+            output = self.plain(*words, **named)
+        found: DecoderOutput = precision.convert_output(output)
+        return found
+
+    def apart(self, apart: bool) -> AbstractContextManager[None]:
+        """Leave gradients unjoined inside."""
+        return self.fabric.no_backward_sync(self.model, enabled=apart)  # type: ignore[arg-type]
 
 
 class Pass:
@@ -131,7 +140,7 @@ class DividedPass(Pass):
             outputs = [self._kept]
         else:
             with torch.no_grad():
-                outputs = [self._again(piece, plain=True) for piece in pieces]
+                outputs = [self._again(piece, apart=True) for piece in pieces]
         self._after = random_state(self._device)
         self.output = _leaves(outputs, processes=passes.processes, n_rows=pieces[0].part.n_rows)
 
@@ -140,10 +149,10 @@ class DividedPass(Pass):
         gradient = self._at_outputs(loss)
         last = len(self._pieces) - 1
         for k, piece in enumerate(self._pieces):
-            with self._apart(k < last):
+            with self._passes.apart(k < last):
                 output = self._kept or self._again(piece)
                 # Processes' gradients are averaged; they are shares of one sum.
-                share = _along(output, gradient, piece) * self._passes.processes.count
+                share = self._share(output, gradient, piece) * self._passes.processes.count
                 self._passes.fabric.backward(share)
         set_random_state(self._after, device=self._device)
 
@@ -160,7 +169,7 @@ class DividedPass(Pass):
         gradient = self._at_outputs(value)
         total = [torch.zeros_like(parameter) for parameter in parameters]
         for piece in self._pieces:
-            share = _along(self._again(piece, plain=True), gradient, piece)
+            share = self._share(self._again(piece, apart=True), gradient, piece)
             found = torch.autograd.grad(share, parameters, allow_unused=True)
             total = [
                 so_far if one is None else so_far + one for so_far, one in zip(total, found, strict=True)
@@ -176,27 +185,23 @@ class DividedPass(Pass):
             for (name, leaf), one in zip(leaves.items(), found, strict=True)
         }
 
-    def _again(self, piece: Batch, *, plain: bool = False) -> DecoderOutput:
+    def _again(self, piece: Batch, *, apart: bool = False) -> DecoderOutput:
         """Send a part through with the random numbers that the batch started with."""
         set_random_state(self._random, device=self._device)
-        return self._passes.forward(piece, plain=plain)
+        return self._passes.forward(piece, apart=apart)
 
-    def _apart(self, apart: bool) -> AbstractContextManager[None]:
-        """Leave gradients of all parts but the last unjoined."""
-        return self._passes.fabric.no_backward_sync(self._passes.model, enabled=apart)  # type: ignore[arg-type]
+    def _share(self, output: DecoderOutput, gradient: Mapping[str, Tensor], piece: Batch) -> Tensor:
+        """Inner product of a part's outputs and its rows of the gradient: its derivative is the part's share.
 
-
-def _along(output: DecoderOutput, gradient: Mapping[str, Tensor], piece: Batch) -> Tensor:
-    """Inner product of a part's outputs and its rows of the gradient: its derivative is the part's share."""
-    rows = slice(piece.part.start, piece.part.stop)
-    return torch.stack([(getattr(output, name) * one[rows]).sum() for name, one in gradient.items()]).sum()
+        0, with a derivative of 0, where the rows are another process's: whoever has none takes part all the same.
+        """
+        part = piece.part
+        rows = slice(part.start, part.stop)
+        along = [(getattr(output, name) * one[rows]).sum() for name, one in gradient.items()]
+        return torch.stack(along).sum() * float(self._passes.processes.has_share(part.n_rows))
 
 
 def _leaves(outputs: Sequence[DecoderOutput], *, processes: Processes, n_rows: int) -> DecoderOutput:
     """Outputs of all rows of the batch, as what a loss is differentiated by."""
-    names = [name for name in FIELDS if getattr(outputs[0], name) is not None]
-    own = [torch.cat([getattr(output, name).detach() for output in outputs]) for name in names]
-    whole = processes.gathered(torch.cat(own, dim=1), n_rows=n_rows)
-    pieces = torch.split(whole, [value.shape[1] for value in own], dim=1)
-    found = {name: one.clone().requires_grad_() for name, one in zip(names, pieces, strict=True)}
-    return DecoderOutput(found["logits"], found.get("low"), found.get("high"), (), found.get("token"))
+    fields = joined_fields(outputs, processes=processes, n_rows=n_rows)
+    return output_of({name: one.clone().requires_grad_() for name, one in fields.items()})

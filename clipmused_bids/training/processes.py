@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from clipmused_bids.config import Precision
 from clipmused_bids.training.batches import Division, all_rows
+from clipmused_bids.training.checkpoint import Snapshot
 
 
 class Processes:
@@ -27,8 +31,12 @@ class Processes:
 
     @property
     def division(self) -> Division:
-        """Rows of a batch that this process computes."""
+        """Rows of a batch that this process computes; at least one."""
         return all_rows
+
+    def has_share(self, n_rows: int) -> bool:  # noqa: ARG002 - the rows are all here
+        """Whether the rows of a batch of n_rows that this process computes count, or are another's."""
+        return True
 
     def fabric(self, *, device: torch.device, precision: Precision) -> Fabric:
         """Make what moves a network to its device, in its precision, and joins gradients."""
@@ -44,6 +52,35 @@ class Processes:
         """Sum a tensor over processes."""
         return values
 
+    def from_first(self, values: Tensor) -> Tensor:
+        """Return what process 0 has in place of this tensor, for what all must decide alike."""
+        return values
+
+    def require_same(self, place: tuple[int, int]) -> None:
+        """Refuse to go on from different places (rows of the history, steps).
+
+        Raises
+        ------
+        ProcessesError
+            If process 0 is elsewhere.
+        """
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return flag
+
+    def leave(self) -> None:
+        """Say that every process leaves the training here, by an error that all raise, and may train again."""
+
+    def sharing(self, order: Callable[[], Snapshot]) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Have the other processes carry out an order while this one does so inside.
+
+        Parameters
+        ----------
+        order : callable
+            Makes what they are told; not called where there are no others.
+        """
+        return nullcontext()
+
+
+ALONE = Processes()

@@ -123,6 +123,11 @@ def reached(snapshot: Snapshot) -> tuple[int, int, str]:
     return len(values["rows"]) - 1, int(values["step"]), str(values["stopped"])
 
 
+def place_of(kept: Snapshot | None) -> tuple[int, int]:
+    """Rows of the history and steps of the epoch that a state has behind it; (0, 0) for none."""
+    return (0, 0) if kept is None else (len(kept.values["rows"]), int(kept.values["step"]))
+
+
 def part_of(tensors: Tensors, prefix: str) -> dict[str, NDArray[Any]]:
     """Arrays whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

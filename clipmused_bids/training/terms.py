@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from clipmused_bids.config import TrainingOptions
-from clipmused_bids.decoder.losses import Guidance, Term, loss_terms
+from clipmused_bids.decoder.losses import TERMS, Guidance, Term, loss_terms
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import TrialData
 from clipmused_bids.training.batches import Batch, guidance_similarity
 from clipmused_bids.training.guidance import TargetSimilarity
+from clipmused_bids.training.monitor import similarity_fit, token_norms
 
 logger = logging.getLogger(__name__)
 
@@ -72,3 +74,21 @@ def batch_terms(
         label_kind="softmax" if options.label_loss == "softmax" else "binary",
     )
     return {name: value for name, value in terms.items() if term_weights(options)[name] > 0}
+
+
+def watched_in(
+    output: DecoderOutput, batch: Batch, *, norms: Mapping[Term, float], levels: Levels
+) -> dict[str, float]:
+    """What is written down of one batch: norms of each term's gradient and of the tokens, fits of similarities."""
+    row = {f"gradient_{name}": norms.get(name, float("nan")) for name in TERMS}
+    row |= token_norms(output)
+    for name, level, token in (
+        ("low", levels.low, output.guided("low")),
+        ("high", levels.high, output.guided("high")),
+    ):
+        fit = {"constant": float("nan"), "correlation": float("nan")}
+        if level is not None and token is not None:
+            similarity_BB, _ = guidance_similarity(level, batch)
+            fit = similarity_fit(token, similarity_BB, stimulus_B=batch.stimulus)
+        row |= {f"{key}_{name}": value for key, value in fit.items()}
+    return row
