@@ -9,11 +9,7 @@ IMAGE ?= clipmused-bids:$(VERSION)
 ENGINE ?= $(notdir $(firstword $(shell command -v podman) $(shell command -v docker) $(shell command -v buildah)))
 REGIONS := derivatives/fmriprep/sub-{participant}/anat/sub-{participant}_space-MNI152NLin2009cAsym_desc-regions_dseg.nii.gz
 
-<<<<<<< HEAD
-.PHONY: env demo test test-hpc lint docs clean
-=======
-.PHONY: env demo test lint docs clean image sif test-container
->>>>>>> container
+.PHONY: env demo test test-hpc lint docs clean image sif test-container
 
 env: .venv/.synced
 

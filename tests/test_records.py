@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import mmap
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmused_bids.records import Grid, ResponseTable, Run, Trials
+from clipmused_bids.records import Grid, ResponseTable, Run, Trials, responses
+from clipmused_bids.records.arrays import announce_rows
 from tests.conftest import planted_trials
 
 
@@ -41,6 +46,121 @@ def test_rows_are_counted_over_the_blocks(
     read = table.read(rows)
     assert read.dtype == np.float32
     np.testing.assert_allclose(read, expected[rows], rtol=1e-4, atol=1e-4)
+
+
+def read_plainly(table: ResponseTable, rows: np.ndarray) -> np.ndarray:
+    """Row by row, each step in single precision, as the values are defined."""
+    whole = [(block, k) for k, block in enumerate(table.blocks) for _ in range(len(block))]
+    own_row = np.concatenate([np.arange(len(block)) for block in table.blocks])
+    found = np.zeros((len(rows), table.n_voxels), dtype=np.float32)
+    for i, row in enumerate(rows):
+        block, k = whole[row]
+        values = block[own_row[row]].astype(np.float32)[table.columns[k]]
+        found[i] = (values - table.mean[k]) / table.sd[k]
+        if table.weight is not None:
+            found[i] = found[i] * table.weight
+    return found
+
+
+COLUMNS = {
+    "all": np.arange(300),
+    "a stretch": np.arange(20, 200),
+    "with gaps": np.flatnonzero(np.arange(300) % 7),
+    "in any order": np.random.default_rng(1).permutation(300)[:111],
+    "one": np.array([299]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("in_cache", [1, 1000, 2**16])
+def test_rows_of_mapped_files_are_read_to_the_bit(
+    tmp_path: Path, dtype: str, columns: str, in_cache: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, backwards, repeated, with gaps; over the ends of files; from an offset that no page starts at."""
+    monkeypatch.setattr(responses, "VALUES_IN_CACHE", in_cache)
+    rng = np.random.default_rng(0)
+    chosen, blocks = COLUMNS[columns], []
+    for k, n in enumerate((17, 0, 1, 40)):
+        if n == 0:
+            blocks.append(np.empty((0, 300), dtype=dtype))
+            continue
+        values = rng.standard_normal((n, 300)).astype(dtype)
+        (tmp_path / f"{k}").write_bytes(b"x" * (4096 + 24) + values.tobytes())
+        blocks.append(
+            np.memmap(tmp_path / f"{k}", dtype=dtype, mode="r", offset=4096 + 24, shape=values.shape)
+        )
+        np.testing.assert_array_equal(blocks[-1], values)
+    scale = [rng.uniform(0.5, 2, (2, len(chosen))).astype(np.float32) for _ in blocks]
+    table = ResponseTable(
+        tuple(blocks), (chosen,) * 4, tuple(one[0] for one in scale), tuple(one[1] for one in scale)
+    )
+    for rows in (
+        np.arange(58),
+        np.arange(58)[::-1],
+        rng.integers(0, 58, 80),
+        np.flatnonzero(np.arange(58) % 5),
+    ):
+        np.testing.assert_array_equal(table.read(rows), read_plainly(table, rows))
+        weighed = table.scaled(rng.uniform(0, 1, len(chosen)))
+        out = np.full((len(rows), len(chosen)), np.nan, dtype=np.float32)
+        assert weighed.read(rows, out=out) is out
+        np.testing.assert_array_equal(out, read_plainly(weighed, rows))
+    half = np.arange(len(chosen))[::2]
+    np.testing.assert_array_equal(
+        table.of_voxels(half).read(np.arange(58)), read_plainly(table, np.arange(58))[:, half]
+    )
+
+
+def test_the_rows_that_were_read_are_marked() -> None:
+    table = planted_trials(n_participants=1, n_trials=20).responses[0]
+    watched = replace(table, seen=np.zeros(20, dtype=bool))
+    watched.scaled(np.ones(40)).read(np.array([3, 19]))
+    watched.of_voxels(np.array([2])).read(np.array([4, 3]))
+    assert np.flatnonzero(watched.seen).tolist() == [3, 4, 19]
+    assert watched.read(np.array([], dtype=int)).shape == (0, 40)
+
+
+def test_what_blocks_share_is_held_once() -> None:
+    """Thousands of runs of one session have the same voxels and the same standardisation."""
+    table = planted_trials(n_participants=1).responses[0].of_voxels(np.arange(5))
+    assert len({id(one) for one in table.columns}) == len({id(one) for one in table.columns[:1]})
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((2, 40)).astype(np.float32)
+    mixed = replace(
+        planted_trials(n_participants=1).responses[0], mean=(one, other, one), sd=(other, other, one)
+    ).of_voxels(np.arange(3))
+    assert mixed.mean[0] is mixed.mean[2]
+    np.testing.assert_array_equal(mixed.mean, [one[:3], other[:3], one[:3]])
+    np.testing.assert_array_equal(mixed.sd, [other[:3], other[:3], one[:3]])
+
+
+def test_what_is_asked_for_is_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the page where the first byte lies to the last byte; nothing for a part of several rows."""
+    asked: list[tuple[int, int]] = []
+
+    class Listening(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            assert option == mmap.MADV_WILLNEED
+            asked.append((start, length))
+            super().madvise(option, start, length)
+
+    monkeypatch.setattr(mmap, "mmap", Listening)
+    (tmp_path / "a").write_bytes(bytes(8192 + 24 + 4 * 50 * 3000))
+    block = np.memmap(tmp_path / "a", dtype=np.float32, mode="r", offset=8192 + 24, shape=(50, 3000))
+    begin = (8192 + 24) % mmap.ALLOCATIONGRANULARITY
+    for start, stop, columns in ((0, 1, (0, 3000)), (3, 7, (0, 3000)), (9, 10, (2000, 2010))):
+        asked.clear()
+        announce_rows(block, start, stop, columns=slice(*columns))
+        ((first, length),) = asked
+        expected = begin + 4 * (3000 * start + columns[0])
+        assert first % mmap.PAGESIZE == 0
+        assert 0 <= expected - first < mmap.PAGESIZE
+        assert first + length == begin + 4 * (3000 * (stop - 1) + columns[1])
+    asked.clear()
+    announce_rows(block, 3, 7, columns=slice(0, 10))
+    announce_rows(np.zeros((9, 9)), 0, 3, columns=slice(0, 9))
+    assert asked == []
 
 
 def test_subsets_and_participants_read_their_own_rows() -> None:

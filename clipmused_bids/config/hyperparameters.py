@@ -227,6 +227,9 @@ class TrainingOptions:
         Most trials that pass through the network at once (0: all of the batch that a process has). The loss is that
         of the whole batch, and the result the same but for rounding; memory shrinks, time grows by a second
         forward pass.
+    compile : bool
+        Whether torch compiles the network for training. It takes minutes at the start and needs a C++ compiler (on a
+        GPU triton besides); the result is the same but for rounding.
     keep_minutes : float
         Time between two states of a training that are kept so that it can go on after it was stopped (0: after each
         step). Changes nothing in a decoder.
@@ -249,6 +252,7 @@ class TrainingOptions:
     n_seeds: int = 1
     precision: Precision = "32-true"
     micro_batch: int = 0
+    compile: bool = False
     keep_minutes: float = 5.0
 
     def __post_init__(self) -> None:

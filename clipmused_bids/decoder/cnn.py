@@ -88,7 +88,7 @@ class ResidualBlock(nn.Module):
         self.path = nn.Sequential(
             nn.Conv3d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
             group_norm(n_out),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv3d(n_out, n_out, 3, padding=1, bias=False),
             group_norm(n_out),
         )
@@ -100,12 +100,16 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x_BCXYZ: Tensor) -> Tensor:
         """Return (B, n_out, X/stride, Y/stride, Z/stride)."""
-        return torch.relu(self.path(x_BCXYZ) + self.shortcut(x_BCXYZ))
+        # In place: the backward pass of a norm reads its input, so that nobody needs its output again. A third less
+        # of the forward pass is kept, and values and gradients are the same to the bit.
+        sum_BCXYZ = self.path(x_BCXYZ)
+        sum_BCXYZ += self.shortcut(x_BCXYZ)
+        return sum_BCXYZ.relu_()  # type: ignore[no-any-return]
 
 
 def _stem(n_in: int, n_out: int) -> nn.Sequential:
     conv = nn.Conv3d(n_in, n_out, 7, stride=2, padding=3, bias=False)
-    return nn.Sequential(conv, group_norm(n_out), nn.ReLU())
+    return nn.Sequential(conv, group_norm(n_out), nn.ReLU(inplace=True))
 
 
 def _stage(n_in: int, n_out: int, *, stride: int) -> nn.Sequential:
@@ -161,5 +165,7 @@ class CnnPatches(nn.Module):
     def embed(self, x_BV: Tensor) -> Tensor:
         """Return the patches (B, M, D), in C order of the box."""
         flat = x_BV.new_zeros(len(x_BV), math.prod(self.box_shape)).index_copy(1, self.index, x_BV)
+        # Channels last takes 3 % less processor time, and only with weights in that order: moments that a resumed
+        # training reads back would have another order than those of one that went through (benchmarks/network.py).
         maps_BDXYZ = self.net(flat.view(-1, 1, *self.box_shape))
         return maps_BDXYZ.flatten(2).transpose(1, 2)  # type: ignore[no-any-return]

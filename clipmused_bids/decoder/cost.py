@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipmused_bids.decoder.model import TokenTransformer
@@ -56,6 +56,17 @@ def count_parameters(model: Network) -> tuple[int, tuple[int, ...]]:
     return total - sum(own), tuple(own)
 
 
+def without_data(model: Network) -> Network:
+    """Copy a network to the meta device without copying a single weight: that may be what there is no memory for."""
+    known: dict[int, object] = {}
+    for parameter in model.parameters():
+        shape = torch.empty_like(parameter, device="meta")
+        known[id(parameter)] = nn.Parameter(shape, requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        known[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, known)
+
+
 def training_cost(model: Network, *, n_voxels: Sequence[int], batch_size: int) -> Cost:
     """Cost of one training step with a batch spread evenly over participants.
 
@@ -68,17 +79,20 @@ def training_cost(model: Network, *, n_voxels: Sequence[int], batch_size: int) -
     batch_size : int
         B; participants beyond it are not in the batch.
     """
-    meta = copy.deepcopy(model).to("meta")
+    meta = without_data(model)
     groups = [len(range(n, batch_size, len(n_voxels))) for n in range(len(n_voxels))]
     present = [n for n, size in enumerate(groups) if size]
     responses = [torch.empty(groups[n], n_voxels[n], device="meta") for n in present]
-    saved: dict[int, Tensor] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        saved[id(tensor.untyped_storage())] = tensor
+        storage = tensor.untyped_storage()
+        saved[id(storage)] = storage
         return tensor
 
-    parameters = {id(parameter) for parameter in meta.parameters()}
+    # Views of weights are kept as well, and are no memory of their own.
+    weights = [tensor.untyped_storage() for tensor in (*meta.parameters(), *meta.buffers())]
+    own_memory = {id(storage) for storage in weights}
     counter = FlopCounterMode(display=False)
     with counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -92,7 +106,5 @@ def training_cost(model: Network, *, n_voxels: Sequence[int], batch_size: int) -
         forward_flops=forward,
         step_flops=counter.get_total_flops(),
         state_bytes=16 * (shared + sum(own)),
-        activation_bytes=sum(
-            t.numel() * t.element_size() for t in saved.values() if id(t) not in parameters and not t.is_leaf
-        ),
+        activation_bytes=sum(storage.nbytes() for key, storage in saved.items() if key not in own_memory),
     )

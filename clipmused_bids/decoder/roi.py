@@ -16,12 +16,17 @@ from torch import Tensor, nn
 from clipmused_bids.errors import DataError
 from clipmused_bids.records import FloatArray, IntArray
 
+# One product for each region costs a processor about 10 us more than its share of a single one; a number of padding
+# about 2 ns or more (benchmarks/network.py).
+PADDING_WORTH_A_PRODUCT = 5000
+
 
 class RegionMaps(nn.Module):
     """A linear map of its own for each region's voxels: ``f_r = x_r W_r``.
 
-    The weights of all regions are one (V, E) tensor, so that parameters are counted as they are; the forward
-    pass gathers them into padded regions and multiplies all of them in one product.
+    The weights of all regions are one (V, E) tensor, in order of region, so that parameters are counted as they are.
+    The forward pass gathers them into regions padded to the size of the largest and multiplies all of them in one
+    product, or, where that would multiply many zeros, one region after the other.
 
     Parameters
     ----------
@@ -55,11 +60,26 @@ class RegionMaps(nn.Module):
         slot = np.where(step < sizes[:, None], starts[:, None] + step, len(voxel))
         self.register_buffer("voxel", torch.as_tensor(voxel), persistent=False)
         self.register_buffer("slot", torch.as_tensor(slot), persistent=False)
+        self.sizes: list[int] = sizes.tolist()
+        self.unequal = bool(slot.size - len(voxel) > PADDING_WORTH_A_PRODUCT / width * n_regions)
         size_of_voxel = torch.as_tensor(sizes[region[voxel]], dtype=torch.float32)
         self.weight = nn.Parameter(torch.randn(len(voxel), width) / size_of_voxel[:, None].sqrt())
 
     def forward(self, x_BV: Tensor) -> Tensor:
         """Return (B, R, E)."""
+        # A graphics processor waits for its orders: there hundreds of small products have not been shown to pay.
+        if self.unequal and x_BV.device.type == "cpu":
+            return self._each(x_BV)
+        return self._padded(x_BV)
+
+    def _each(self, x_BV: Tensor) -> Tensor:
+        """One product for each region; nothing is copied but the voxels."""
+        regions = x_BV.index_select(1, self.voxel).split_with_sizes(self.sizes, dim=1)
+        maps = self.weight.split_with_sizes(self.sizes)
+        return torch.stack([x_BS @ map_SE for x_BS, map_SE in zip(regions, maps, strict=True)], dim=1)
+
+    def _padded(self, x_BV: Tensor) -> Tensor:
+        """One product for all regions, padded to the size of the largest."""
         n_regions, n_slots = self.slot.shape
         # One zero voxel with zero weights stands in for every slot that a region does not fill.
         x_BRS = nn.functional.pad(x_BV[:, self.voxel], (0, 1))[:, self.slot]

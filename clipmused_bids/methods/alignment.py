@@ -177,7 +177,8 @@ def _filled(maps: Sequence[FloatArray], *, n_shared: int, seed: int) -> list[Flo
 
 def _unit_variance(data: TrialData, maps: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
     scaled = []
-    for p, (table, one) in enumerate(zip(data.responses, maps, strict=True)):
-        features = table.read(data.row[data.participant == p]) @ one
+    for name, one in zip(data.participants, maps, strict=True):
+        rows = trial_rows(data.of_participant(name))
+        features = np.concatenate([block @ one for _, block in rows.blocks(np.arange(rows.n_rows))])
         scaled.append((one / np.maximum(features.std(axis=0), 1e-8)).astype(np.float32))
     return tuple(scaled)

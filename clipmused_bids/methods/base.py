@@ -17,6 +17,7 @@ from clipmused_bids.training.monitor import macro_average_precision
 from clipmused_bids.training.rows import require_finite
 
 READ_ROWS = 4096
+READ_VALUES = 2**24  # of responses at a time: 64 MB
 
 FitOn = Literal["train", "train+validation"]
 Tensors = dict[str, NDArray[Any]]
@@ -175,8 +176,9 @@ def require_finite_trials(data: TrialData) -> None:
     """
     for p, participant in enumerate(data.participants):
         rows = data.row[data.participant == p]
-        for start in range(0, len(rows), READ_ROWS):
-            values = data.responses[p].read(rows[start : start + READ_ROWS])
+        at_once = max(1, min(READ_ROWS, READ_VALUES // max(1, data.responses[p].n_voxels)))
+        for start in range(0, len(rows), at_once):
+            values = data.responses[p].read(rows[start : start + at_once])
             require_finite(values, participant=participant)
 
 

@@ -15,6 +15,7 @@ from clipmused_bids.training.rows import require_finite
 logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 2048
+BLOCK_VALUES = 2**25  # 256 MB in double precision
 MAX_FOLDS = 5
 
 
@@ -35,8 +36,9 @@ class Rows:
 
     def blocks(self, rows: IntArray) -> Iterator[tuple[slice, FloatArray]]:
         """Read rows as float64 blocks, each with its place among ``rows``."""
-        for start in range(0, len(rows), BLOCK_ROWS):
-            place = slice(start, min(start + BLOCK_ROWS, len(rows)))
+        at_once = max(1, min(BLOCK_ROWS, BLOCK_VALUES // max(1, self.n_columns)))
+        for start in range(0, len(rows), at_once):
+            place = slice(start, min(start + at_once, len(rows)))
             yield place, np.asarray(self.read(rows[place]), dtype=np.float64)
 
 

@@ -15,7 +15,7 @@ from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.splits import count_sets
 from clipmused_bids.preflight.decoder_size import DecoderSize
 from clipmused_bids.preflight.durations import seconds
-from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
+from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, kept_states, memory, total
 from clipmused_bids.preflight.findings import Findings
 from clipmused_bids.preflight.run_sizes import ParticipantSize
 from clipmused_bids.records import Split
@@ -244,7 +244,7 @@ def _needs(found: Findings, work: Work) -> list[str]:
     free = shutil.disk_usage(nearest_folder(found.config.output_dir)).free
     rows = [
         ("disk", size_text(total(space)), f"of {size_text(free)} free"),
-        *_lines(space, size_text),
+        *_lines((*space, *kept_states(work)), size_text),
         *([("memory", size_text(max(line.amount for line in ram)), "peak")] if ram else []),
         *_lines(ram, size_text),
         *(

@@ -14,12 +14,18 @@ from clipmused_bids.stages.terminal import size_text
 from clipmused_bids.stages.training_set import standardization_unit
 from clipmused_bids.targets.features import choose_low
 from clipmused_bids.targets.shapes import ClipShape
+from clipmused_bids.training.batches import BYTES_AHEAD
+from clipmused_bids.training.rows import KEPT_BYTES
 
 # Measured on one core of a server (AMD EPYC, 2020s) with series of 97,280 voxels and decoders of 297 trials of them.
 LIBRARIES_BYTES = 1.0e9  # torch, nilearn and scikit-learn, as loaded
 SERIES_COPIES = 3.5  # of a run inside its mask, in float32, while its responses are estimated
 TRIAL_COPIES = {"linear": 8.0, "deep": 12.0}  # of the trials that a ridge regression is fitted to
 CUDA_BYTES = 0.5e9  # what CUDA keeps for itself
+
+# Of a parameter in float32: now, at the best epoch and at the start, and two moments; of a training that is over, only
+# the best and the start.
+STATE_BYTES, DONE_BYTES = 20, 8
 
 # Bytes of the text files beside the arrays, as they come out.
 ROW_OF_TRIALS, SIDECAR, ROW_OF_SPLIT, ROW_OF_STIMULI = 80, 2500, 115, 145
@@ -130,6 +136,18 @@ def disk(work: Work) -> tuple[Estimate, ...]:
     text += len(work.methods) * (per_row * rows + (SIDECAR + 1200) * runs)
     lines.append(Estimate("tables and reports", text, f"{rows:,} trials in {runs:,} runs"))
     return tuple(lines)
+
+
+def kept_states(work: Work) -> tuple[Estimate, ...]:
+    """Bytes that OUT holds besides while a network trains, so that it can go on when it was stopped."""
+    if not work.decoders:
+        return ()
+    options = work.plan.hyperparameters
+    refits = options.fit_on == "train+validation" or work.n_parts > 1
+    done = options.training.n_seeds * (2 if refits else 1) - 1
+    n = max(size.n_parameters for size in work.decoders.values())
+    basis = "while a network trains: weights and moments, two of each at the moment of writing; removed at the end"
+    return (Estimate("training state", n * (2 * STATE_BYTES + DONE_BYTES * done), basis),)
 
 
 def memory(work: Work) -> tuple[Estimate, ...]:
@@ -261,7 +279,8 @@ def _fitting_bytes(work: Work, method: str) -> float:
     model = kind.model_options(work.plan.hyperparameters.model)
     if model.readout in {"ridge", "stack"} or model.alignment != "random":
         return network + TRIAL_COPIES["deep"] * trials
-    return network + trials
+    batch = 4.0 * work.plan.hyperparameters.training.batch_size * max(one.n_voxels for one in work.sizes)
+    return network + min(trials, KEPT_BYTES + max(BYTES_AHEAD, 2 * batch))
 
 
 def rows_of_fit(work: Work, method: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmused_bids.records.arrays import BoolArray, FloatArray, IntArray
+from clipmused_bids.records.arrays import BoolArray, FloatArray, IntArray, announce_rows
 from clipmused_bids.records.runs import Grid
 from clipmused_bids.records.stimuli import Targets
 
@@ -117,7 +117,12 @@ class ResponseTable:
         if out is None:
             out = np.empty((len(rows), self.n_voxels), dtype=np.float32)
         most = max(1, VALUES_IN_CACHE // max(1, self.n_voxels))
-        for b, start, place in self._stretches(rows):
+        stretches = list(self._stretches(rows))
+        for b, start, place in stretches:
+            announce_rows(
+                self.blocks[b], start, start + place.stop - place.start, columns=self._columns_of[b][0]
+            )
+        for b, start, place in stretches:
             for first in range(place.start, place.stop, most):
                 last = min(first + most, place.stop)
                 self._read_stretch(b, start + first - place.start, out[first:last])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from clipmused_bids.stages.rates import picture_seconds
 from clipmused_bids.stages.terminal import time_text
 from clipmused_bids.targets.clip import ClipModel, encode_texts, load_clip
 from clipmused_bids.targets.features import choose_low, high_level, low_level
+from clipmused_bids.training.device_memory import forward_memory
 
 logger = logging.getLogger(__name__)
 
@@ -105,17 +107,22 @@ def prepare_targets(
     )
     if n_images + n_sentences:
         _announce(maker, n_images=n_images, n_sentences=n_sentences)
-    broken = encode_pictures(
-        maker.clip,
-        [{key: contents[key] for key in keys} for keys in maker.images.plan(list(contents), rows=SHARD_ROWS)],
-        batch_size=maker.options.batch_size,
-        finish=partial(_finish, maker),
-        store=maker.images.add,
-    )
-    for keys in maker.texts.plan(list(sentences)):
-        texts = encode_texts(
-            maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
+    groups = [
+        {key: contents[key] for key in keys} for keys in maker.images.plan(list(contents), rows=SHARD_ROWS)
+    ]
+    with _memory(maker):
+        broken = encode_pictures(
+            maker.clip,
+            groups,
+            batch_size=maker.options.batch_size,
+            finish=partial(_finish, maker),
+            store=maker.images.add,
         )
+    for keys in maker.texts.plan(list(sentences)):
+        with _memory(maker):
+            texts = encode_texts(
+                maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
+            )
         maker.texts.add(keys, {"text": texts})
     write_descriptions(tree)
     logger.info(
@@ -185,6 +192,16 @@ def _finish(
         seed=PROJECTION_SEED,
     )
     return {"low": low.astype(np.float16), "image": image}
+
+
+def _memory(maker: TargetMaker) -> AbstractContextManager[None]:
+    """Say what helps where a device has too little memory for a batch of CLIP."""
+    size = maker.options.batch_size
+    return forward_memory(
+        f"CLIP: {size} pictures or sentences at once",
+        device=maker.clip.device,
+        hint=f"[targets] batch_size = {size // 2} gives the same features" if size > 1 else "--device cpu",
+    )
 
 
 def _announce(maker: TargetMaker, *, n_images: int, n_sentences: int) -> None:

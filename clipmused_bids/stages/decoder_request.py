@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from clipmused_bids import __version__
 from clipmused_bids.config import HOW_TRAINING_RUNS, as_tables, merge
 from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.files.comparison import differences
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
     config_path,
     history_path,
@@ -19,7 +21,7 @@ from clipmused_bids.dataset.outputs.weights import (
     stored_participants,
 )
 from clipmused_bids.errors import CannotCreateError
-from clipmused_bids.evaluation.cross_validation import Part, fold_numbers
+from clipmused_bids.evaluation.cross_validation import Part, fold_numbers, parts_of
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.atlas import atlas_hash, choose_atlas
@@ -177,3 +179,31 @@ def is_done(folder: Path, participant: str | None, request: Mapping[str, Any], *
 def fitted_to_everything(plan: Plan) -> Plan:
     """The decoder of all folds is fitted to validation trials too, once they have chosen its epoch."""
     return replace(plan, hyperparameters=replace(plan.hyperparameters, fit_on="train+validation"))
+
+
+def decoders_of(plan: Plan, *, method: str) -> list[tuple[list[str], str | None]]:
+    """Members of each decoder that is trained, and the participant it is of; None for everyone's."""
+    if plan.config.level == "participant" or METHODS[method].per_participant:
+        return [([p], p) for p in plan.participants]
+    return [(list(plan.participants), None)]
+
+
+def refuse_other_decoders(plan: Plan, split: Split, tree: OutputTree, *, maker: TargetSource | None) -> None:
+    """Refuse to train over decoders of another configuration, before anything is computed.
+
+    Who takes part and with which runs is compared when training starts, since participants may fail before.
+
+    Raises
+    ------
+    CannotCreateError
+        Names the difference.
+    """
+    if plan.config.overwrite:
+        return
+    method = plan.config.method
+    for part, (members, participant) in product(parts_of(split), decoders_of(plan, method=method)):
+        request = decoder_request(plan, split, members=members, method=method, maker=maker, part=part)
+        for name in ("participants", "runs", "mask", "atlas_sha256"):
+            request.pop(name)
+        folder = tree.model_folder(plan.config.model_label, fold=part.fold)
+        is_done(folder, participant, request, overwrite=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from itertools import product
 
 from clipmused_bids.config import build_hyperparameters
 from clipmused_bids.dataset.outputs.description import write_descriptions
@@ -23,8 +22,10 @@ from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decoder_request import (
     clear_the_way,
     decoder_request,
+    decoders_of,
     fitted_to_everything,
     is_done,
+    refuse_other_decoders,
     stored_decoder_serves,
 )
 from clipmused_bids.stages.decoder_states import DecoderStates, StoredElsewhereError
@@ -147,34 +148,6 @@ def _require_enough(method: str, members: Sequence[str]) -> None:
             f"{method}: needs at least {least} participants; there {verb} {len(members)}.",
             hint="run it at level group with more participants",
         )
-
-
-def decoders_of(plan: Plan, *, method: str) -> list[tuple[list[str], str | None]]:
-    """Members of each decoder that is trained, and the participant it is of; None for everyone's."""
-    if plan.config.level == "participant" or METHODS[method].per_participant:
-        return [([p], p) for p in plan.participants]
-    return [(list(plan.participants), None)]
-
-
-def refuse_other_decoders(plan: Plan, split: Split, tree: OutputTree, *, maker: TargetSource | None) -> None:
-    """Refuse to train over decoders of another configuration, before anything is computed.
-
-    Who takes part and with which runs is compared when training starts, since participants may fail before.
-
-    Raises
-    ------
-    CannotCreateError
-        Names the difference.
-    """
-    if plan.config.overwrite:
-        return
-    method = plan.config.method
-    for part, (members, participant) in product(parts_of(split), decoders_of(plan, method=method)):
-        request = decoder_request(plan, split, members=members, method=method, maker=maker, part=part)
-        for name in ("participants", "runs", "mask", "atlas_sha256"):
-            request.pop(name)
-        folder = tree.model_folder(plan.config.model_label, fold=part.fold)
-        is_done(folder, participant, request, overwrite=False)
 
 
 def train_decoder(

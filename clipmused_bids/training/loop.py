@@ -23,11 +23,12 @@ from clipmused_bids.training.health import TokenProbe
 from clipmused_bids.training.keeping import keep
 from clipmused_bids.training.label_kind import label_loss_kind
 from clipmused_bids.training.monitor import ValidationScore, decode_logits, validate
+from clipmused_bids.training.on_device import on_device
 from clipmused_bids.training.optimizer import learning_rate, make_optimizer
 from clipmused_bids.training.passes import Passes
 from clipmused_bids.training.processes import Processes
 from clipmused_bids.training.progress import Progress, Row, place_of
-from clipmused_bids.training.state import load_tensors, restore_run, seeded, state_of_run, tensors_of
+from clipmused_bids.training.state import load_tensors, restore_run, state_of_run, tensors_of
 from clipmused_bids.training.terms import Levels, batch_terms, guidance_levels, term_weights, watched_in
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,9 @@ class Trainer:
         # Where the number of epochs is given, nobody looks at the history: no trial is decoded for it alone.
         if n_epochs is None and not self.probe.of_validation:
             self._probe_reader = TrialReader(self.probe.trials, device=self.device)
-        with seeded(self.seed, device=self.device), keeper.attentive():
+        options, processes = self.options, self.processes
+        place = on_device(self.plain, self.reader, options=options, seed=self.seed, processes=processes)
+        with place, keeper.attentive():
             kept = keeper.load()
             self.processes.require_same(place_of(kept))
             progress = self._resumed(kept) or self._begun()
@@ -217,8 +220,7 @@ class Trainer:
             order = epoch_order(n_trials, batch_size=batch_size, generator=self.generator)
             progress.begin_epoch(order, terms=TERMS)
         for fed in self.feed.batches(progress.order[progress.step :], generator=self.generator):
-            watched = progress.watched if progress.step == 0 else None
-            terms = self._step(fed.batch, epoch=epoch, watched=watched)
+            terms = self._step(fed.batch, epoch=epoch, watched=None if progress.step else progress.watched)
             for name in TERMS:
                 progress.sums[name] += terms.get(name, float("nan")) / len(progress.order)
             progress.step += 1

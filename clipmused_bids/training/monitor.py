@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,20 +82,41 @@ def decode_logits(
 ) -> FloatArray:
     """Log-odds of all trials of a reader, in the order of its data: (n_trials, C) float64.
 
-    ``watch`` is called with the places and the output of each batch. Each of several processes decodes a part of
-    each batch, and all have the whole.
+    ``watch`` is called with the places and the output of each batch. A batch that a GPU has no memory for is halved.
+    Each of several processes decodes a part of each batch, and all have the whole.
     """
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
-    for index, batch in reader.in_order(batch_size=batch_size, division=processes.division):
-        own = model(batch.responses, batch.participants, part=batch.part)
-        output = output_of(joined_fields([own], processes=processes, n_rows=batch.part.n_rows))
+    order = np.argsort(reader.data.participant, kind="stable")
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        first, last = processes.division(len(index))
+        own = [output for _, output in _decoded(model, reader, index[first:last])]
+        output = output_of(joined_fields(own, processes=processes, n_rows=len(index)))
         logits[index] = output.logits.double().cpu().numpy()
         if watch is not None:
             watch(index, output)
     model.train(was_training)
     return logits
+
+
+def _decoded(
+    model: nn.Module, reader: TrialReader, index: IntArray
+) -> Iterator[tuple[IntArray, DecoderOutput]]:
+    output: DecoderOutput | None = None
+    try:
+        batch = reader.batch(index)
+        output = model(batch.responses, batch.participants)
+    except torch.OutOfMemoryError:
+        if len(index) == 1:
+            raise
+    # Not where the error is caught: until then it holds what the failed pass allocated.
+    if output is not None:
+        yield index, output
+        return
+    for half in np.array_split(index, 2):
+        yield from _decoded(model, reader, half)
 
 
 def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:

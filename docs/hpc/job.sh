@@ -41,10 +41,16 @@ run_or_requeue() {
     echo "$(date -Is) start $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $((MAX_REQUEUES + 1)): ${words[*]}"
     srun --kill-on-bad-exit=1 "$CLIPMUSED_HPC/clipmused.sh" "${words[@]}" || code=$?
     echo "$(date -Is) exit code $code"
-    if ((code == 75)); then
+    if is_interruption "$code"; then
         requeue
     fi
     exit "$code"
+}
+
+# In a container the signal may end its helper processes as well (the one that serves the image file, where apptainer is
+# installed without privileges). The command then dies of a bus error (135), or the container of the signal (143).
+is_interruption() {
+    (($1 == 75)) || { [[ -n ${CLIPMUSED_IMAGE:-} ]] && (($1 == 135 || $1 == 143)); }
 }
 
 requeue() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the image and from it the file that Apptainer runs, from nothing, on a Debian machine, as root:
 #
-#     tests/container/build.sh [tools] [base] [image] [tidy] [archive] [apptainer] [sif] [validator]    (none: all)
+#     tests/container/build.sh [tools] [base] [image] [tidy] [archive] [apptainer] [sif] [validator] [report]    (none: all)
 #
 # What exists is used again. Everything is kept below CLIPMUSED_CONTAINER_DIR. The base image is made here by debootstrap,
 # since a registry may be out of reach; CLIP weights and templates are left out unless IMAGE_ARGS says otherwise.
@@ -83,7 +83,7 @@ archive() {
   if [ -s "$archive" ] && [ "$(cat "$archive.of" 2>/dev/null)" = "$(digest)" ]; then return; fi
   say "writing $archive"
   rm -f "$archive" "$archive.of"
-  "${buildah[@]}" push --quiet "$image" "oci-archive:$archive:$image"
+  "${buildah[@]}" push --quiet --compression-format gzip --compression-level 1 "$image" "oci-archive:$archive:$image"
   digest >"$archive.of"
 }
 
@@ -115,13 +115,18 @@ validator() {
   "$work/validator/bin/pip" install --quiet 'bids-validator-deno>=2.0'
 }
 
+report() {
+  say "image: $("${buildah[@]}" images --format '{{.Size}}' "$image") unpacked, $(du -h --apparent-size "$archive" | cut -f1) as archive"
+  say "file for Apptainer: $(du -h --apparent-size "$sif" | cut -f1); this call took $SECONDS s"
+}
+
 mkdir -p "$work"
 export TMPDIR="$work/tmp"
 mkdir -p "$TMPDIR"
 for step in "${@:-all}"; do
   case $step in
-    all) for each in tools base image tidy archive apptainer sif validator; do "$each"; done ;;
-    tools | base | image | tidy | archive | apptainer | sif | validator) "$step" ;;
-    *) echo "usage: $0 [tools] [base] [image] [tidy] [archive] [apptainer] [sif] [validator]" >&2; exit 64 ;;
+    all) for each in tools base image tidy archive apptainer sif validator report; do "$each"; done ;;
+    tools | base | image | tidy | archive | apptainer | sif | validator | report) "$step" ;;
+    *) echo "usage: $0 [tools] [base] [image] [tidy] [archive] [apptainer] [sif] [validator] [report]" >&2; exit 64 ;;
   esac
 done

@@ -364,6 +364,23 @@ class AsDockerStartsIt(Study):
         ]
         self.assertEqual(closed, [])
 
+    def test_the_package_is_that_of_this_checkout(self) -> None:
+        packages = Path(self.mount) / "opt" / "clipmused" / "lib" / "python3.11" / "site-packages"
+
+        def files(root: Path) -> dict[str, str]:
+            found = {
+                path.relative_to(root): path
+                for path in (root / "clipmused_bids").rglob("*")
+                if path.is_file()
+            }
+            return {
+                str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+                for name, path in found.items()
+                if "__pycache__" not in name.parts
+            }
+
+        self.assertEqual(files(packages), files(ROOT))
+
     def test_packages_are_those_of_the_lock_file(self) -> None:
         locked = {}
         for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:

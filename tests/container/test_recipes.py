@@ -150,6 +150,12 @@ def test_the_environment_is_that_of_the_lock_file_without_groups() -> None:
     assert "--no-editable" in synced[1]
 
 
+def test_the_package_is_not_taken_from_a_cache_that_does_not_look_at_its_files() -> None:
+    (step,) = [text for text in texts("RUN") if "--no-editable" in text]
+    assert "--no-cache" in step.split()
+    assert "type=cache" not in step
+
+
 def test_the_version_is_that_of_the_package() -> None:
     assert pairs(texts("ARG", stage=0))["VERSION"] == clipmused_bids.__version__
 

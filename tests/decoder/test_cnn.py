@@ -85,3 +85,56 @@ def test_a_trials_patches_do_not_depend_on_the_rest_of_the_batch() -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(32, 8), (512, 8), (8, 2), (18, 2), (3, 1)])
 def test_groups_divide_the_channels_and_hold_several(channels: int, groups: int) -> None:
     assert group_norm(channels).num_groups == groups
+
+
+class Sum(nn.Module):
+    """``relu(path(x) + shortcut(x))``, without anything in place."""
+
+    def __init__(self, path: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.path, self.shortcut = path, shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.path(x) + self.shortcut(x))
+
+
+def plain_block(n_in: int, n_out: int, stride: int) -> nn.Module:
+    path = nn.Sequential(
+        nn.Conv3d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(8, n_out),
+        nn.ReLU(),
+        nn.Conv3d(n_out, n_out, 3, padding=1, bias=False),
+        nn.GroupNorm(8, n_out),
+    )
+    if stride == 1 and n_in == n_out:
+        return Sum(path, nn.Identity())
+    shortcut = nn.Sequential(nn.Conv3d(n_in, n_out, 1, stride=stride, bias=False), nn.GroupNorm(8, n_out))
+    return Sum(path, shortcut)
+
+
+def plain_cnn(width: int) -> nn.Sequential:
+    """The network as its description reads, of torch's layers alone."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in ((1, 32), (32, 64)):
+        conv = nn.Conv3d(n_in, n_out, 7, stride=2, padding=3, bias=False)
+        layers.append(nn.Sequential(conv, nn.GroupNorm(8, n_out), nn.ReLU()))
+    for n_in, n_out, stride in ((64, 64, 1), (64, 128, 2), (128, width, 2), (width, width, 1)):
+        layers.append(nn.Sequential(plain_block(n_in, n_out, stride), plain_block(n_out, n_out, 1)))
+    return nn.Sequential(*layers)
+
+
+def test_patches_and_gradients_are_those_of_the_plain_network() -> None:
+    torch.manual_seed(0)
+    shape = (32, 16, 48)
+    patches = CnnPatches(np.arange(np.prod(shape)), grid_shape=shape, width=32)
+    reference = plain_cnn(32)
+    reference.load_state_dict(patches.net.state_dict())
+    x = torch.randn(2, int(np.prod(shape)))
+    result = patches.embed(x)
+    expected = reference(x.view(2, 1, *shape)).permute(0, 2, 3, 4, 1).reshape(2, -1, 32)
+    weights = torch.randn_like(expected)
+    (result * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert (result - expected).norm() < 1e-4 * expected.norm()
+    for (name, own), other in zip(patches.net.named_parameters(), reference.parameters(), strict=True):
+        assert (own.grad - other.grad).norm() < 1e-4 * other.grad.norm(), name

@@ -84,3 +84,32 @@ def test_aligned_features_are_read_as_patches() -> None:
     result = patches.embed(features)
     for m in range(2):
         torch.testing.assert_close(result[:, m], features @ patches.weight[m])
+
+
+@pytest.mark.parametrize("sizes", [[400, 0, 1, 30, 0], [0, 0, 7]])
+def test_one_region_after_the_other_gives_what_padded_regions_give(sizes: list[int]) -> None:
+    torch.manual_seed(0)
+    region = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    maps = RegionMaps(region, n_regions=len(sizes), width=6)
+    x = torch.randn(3, len(region), requires_grad=True)
+    found = []
+    for form in (maps._each, maps._padded):
+        maps.weight.grad = x.grad = None
+        result = form(x)
+        (result * torch.arange(6.0)).sum().backward()
+        found.append((result.detach(), maps.weight.grad, x.grad))
+    for each, padded in zip(*found, strict=True):
+        torch.testing.assert_close(each, padded, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sizes", "width", "unequal"), [([300, 300], 512, False), ([300, 1], 512, True)])
+def test_regions_of_unequal_sizes_are_not_padded(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], width: int, unequal: bool
+) -> None:
+    maps = RegionMaps(np.repeat([0, 1], sizes), n_regions=2, width=width)
+    taken: list[str] = []
+    for name in ("_each", "_padded"):
+        monkeypatch.setattr(maps, name, lambda _x, name=name: taken.append(name))
+    maps(torch.zeros(1, sum(sizes)))
+    maps(torch.zeros(1, sum(sizes), device="meta"))
+    assert taken == ["_each" if unequal else "_padded", "_padded"]

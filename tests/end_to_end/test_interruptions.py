@@ -147,17 +147,23 @@ class TestDoneAlready:
         assert "decoder clipmused reused" in done.stderr
         assert contents(out) == before
 
-    def test_leftovers_of_killed_jobs_go(self, study: Path, command: Command, out: Path) -> None:
-        func = out / "sub-01" / "func"
-        old, new = func / ".x_responses.safetensors.00.tmp", func / ".y_responses.safetensors.00.tmp"
-        for path in (old, new):
-            path.write_bytes(b"half")
-        os.utime(old, (1, 1))
-        done = command(study, out, "participant", "--prepare")
-        assert done.returncode == 0
-        assert "1 unfinished file(s)" in done.stderr
-        assert not old.exists()
-        assert new.exists()
+
+def test_leftovers_of_killed_jobs_go(study: Path, command: Command, tmp_path: Path) -> None:
+    words = (study, tmp_path / "out", "participant", "--prepare", "--method", "ridge", "--participant-label")
+    assert command(*words, "01").returncode == 0
+    func = tmp_path / "out" / "sub-01" / "func"
+    old, new = func / ".x_responses.safetensors.00.tmp", func / ".y_responses.safetensors.00.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    # A job on somebody else leaves them to the jobs of this participant.
+    assert command(*words, "02").returncode == 0
+    assert old.exists()
+    done = command(*words, "01")
+    assert done.returncode == 0
+    assert "1 unfinished file(s)" in done.stderr
+    assert not old.exists()
+    assert new.exists()
 
 
 class TestPlacesThatAreNotOurs:

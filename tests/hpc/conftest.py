@@ -187,7 +187,7 @@ def make_study(
         "BINDS": f"({demo})",
         "OPTIONS": f"(--clip-model demo --config-file {demo}/training.toml --atlas '{demo}/bids/{ATLAS}' -v)",
         "SBATCH_OPTIONS": "(--mem=3000)",
-        "PREPARE_SBATCH": "(--cpus-per-task=2)",
+        "PREPARE_SBATCH": "(--cpus-per-task=1)",
         "TRAIN_SBATCH": "(--cpus-per-task=1)",
         "DECODE_SBATCH": "(--cpus-per-task=1)",
         "EVALUATE_SBATCH": "(--cpus-per-task=1)",

@@ -170,23 +170,29 @@ def test_steps_of_the_group_take_the_participants_of_the_settings(machine: Machi
 
 
 @pytest.mark.parametrize(
-    ("code", "state", "restarts", "requeued"),
+    ("code", "state", "restarts", "image", "requeued"),
     [
-        (75, "RUNNING", "0", True),
-        (75, "RUNNING", "19", True),
-        (75, "RUNNING", "20", False),
-        (75, "COMPLETING", "0", False),  # cancelled, or put back by the scheduler itself
-        (0, "RUNNING", "0", False),
-        (73, "RUNNING", "0", False),
+        (75, "RUNNING", "0", "", True),
+        (75, "RUNNING", "19", "", True),
+        (75, "RUNNING", "20", "", False),
+        (75, "COMPLETING", "0", "", False),  # cancelled, or put back by the scheduler itself
+        (0, "RUNNING", "0", "", False),
+        (73, "RUNNING", "0", "", False),
+        (143, "RUNNING", "0", "", False),
+        (75, "RUNNING", "0", "/one.sif", True),
+        (135, "RUNNING", "0", "/one.sif", True),  # its files were gone before it had stopped
+        (143, "RUNNING", "0", "/one.sif", True),
+        (137, "RUNNING", "0", "/one.sif", False),
     ],
 )
 def test_an_interrupted_job_is_put_back(
-    code: int, state: str, restarts: str, requeued: bool, machine: Machine
+    code: int, state: str, restarts: str, image: str, requeued: bool, machine: Machine
 ) -> None:
     machine.has("srun", f"exit {code}")
     machine.has("squeue", f"echo {state}")
     machine.has("scontrol")
     machine.has("sleep")
+    machine.set(CLIPMUSED_IMAGE=image)
     done = in_job(machine, "decode", SLURM_RESTART_COUNT=restarts)
     assert done.returncode == code
     assert ("scontrol requeue 42" in machine.called()) is requeued

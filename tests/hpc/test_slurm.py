@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -64,9 +67,17 @@ def test_every_task_did_its_own_participant(analysis: Analysis) -> None:
         folder = study.out / f"sub-{label}" / "func"
         assert len(list(folder.glob("*_desc-lss_responses.safetensors"))) == 6
         assert len(list(folder.glob("*_desc-clipmused_predictions.tsv"))) == 6
-    assert "Responses: 2 runs at a time" in study.said("prepare", f"{jobs['prepare']}_0")
     assert "Responses: 0 run(s) estimated, 24 reused" in study.said("train", jobs["train"])
     assert (study.out / "group_desc-clipmused_metrics.tsv").exists()
+
+
+def test_the_output_is_valid_with_the_logs_of_the_jobs_in_it(analysis: Analysis) -> None:
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    words = [validator, analysis.study.out, "--format", "json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert issues  # warnings at least: the validator looked
+    assert not [issue for issue in issues if issue["severity"] == "error"]
 
 
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
@@ -137,11 +148,13 @@ def test_requeues_are_bounded(analysis: Analysis, slurm: Slurm, demo: Path, tmp_
 
 
 def test_a_failed_participant_holds_the_rest_back(slurm: Slurm, demo: Path, tmp_path: Path) -> None:
-    study = make_study(slurm, demo, tmp_path / "out", PARTICIPANTS="(01 09)")
+    two_cores = {"PARTICIPANTS": "(01 09)", "PREPARE_SBATCH": "(--cpus-per-task=2)"}
+    study = make_study(slurm, demo, tmp_path / "out", **two_cores)
     jobs = study.submit_all()
     rows = slurm.finish(jobs["prepare"])
     assert sorted(row["ExitCode"] for row in rows) == ["0:0", "18:0"]
     for step in ("train", "decode", "evaluate"):
         (row,) = slurm.finish(jobs[step], seconds=60)
         assert row["JobState"] == "CANCELLED"
+    assert "Responses: 2 runs at a time" in study.said("prepare", f"{jobs['prepare']}_0")
     assert "No participant 09 in the dataset" in study.said("prepare", f"{jobs['prepare']}_1")

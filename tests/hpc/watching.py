@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
@@ -43,6 +44,9 @@ def _look(out: str, stop: Event, told: Any) -> None:
     told.put("begun")
     # Not longer than the one who asked is there.
     while not stop.is_set() and os.getppid() == parent:
+        if not Path(out).exists():
+            time.sleep(0.01)
+            continue
         problems.update(dict.fromkeys(broken_files(Path(out))))
         looks += 1
     told.put((looks, list(problems)))

@@ -12,7 +12,15 @@ from clipmused_bids.dataset.images.headers import SeriesHeader
 from clipmused_bids.errors import DataError
 from clipmused_bids.preflight.decoder_size import ATLAS_REGIONS, decoder_size
 from clipmused_bids.preflight.durations import seconds
-from clipmused_bids.preflight.estimates import Estimate, Work, disk, gpu_memory, memory, total
+from clipmused_bids.preflight.estimates import (
+    Estimate,
+    Work,
+    disk,
+    gpu_memory,
+    kept_states,
+    memory,
+    total,
+)
 from clipmused_bids.preflight.run_sizes import ParticipantSize, RunSize, shared_voxels
 from clipmused_bids.stages import rates
 from clipmused_bids.stages.plan import Plan
@@ -176,6 +184,10 @@ def test_sizes_of_every_deep_method(
     n_seeds = plan.hyperparameters.training.n_seeds
     weights = by_name(disk(work))["decoders"] - by_name(disk(work_of(plan)))["decoders"]
     assert weights == 4 * size.n_parameters * n_decoders * n_seeds
+    refits = 2 if plan.hyperparameters.fit_on == "train+validation" else 1
+    kept = by_name(kept_states(work))["training state"]
+    assert kept == size.n_parameters * (2 * 5 * 4 + (n_seeds * refits - 1) * 2 * 4)
+    assert kept_states(work_of(plan)) == ()
     assert by_name(seconds(work))["training"] > by_name(seconds(work_of(plan)))["training"]
     assert by_name(gpu_memory(work))["training"] > size.state_bytes
 

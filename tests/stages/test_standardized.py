@@ -73,6 +73,17 @@ def test_reading_is_scaling_choosing_and_standardising(
     assert (table.n_rows, table.n_voxels) == (36, 3)
 
 
+@pytest.mark.parametrize(("unit", "n_distinct"), [("run", 3), ("session", 2), ("none", 1)])
+def test_runs_share_what_standardises_them(world: World, unit: str, n_distinct: int) -> None:
+    """Two runs of a session and one of another."""
+    person = three_runs(world)
+    scaling = fit_standardization(person, WANTED, unit=unit, scaling="zscore", train=np.ones(36, bool))
+    table = response_table(person, WANTED, scaling)
+    assert len({id(one) for one in table.mean}) == len({id(one) for one in table.sd}) == n_distinct
+    # Files 1 and 3 hold the wanted voxels in the same columns.
+    assert [one is table.columns[0] for one in table.columns] == [True, False, True]
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_staged_rows_are_the_same_rows(world: World, tmp_path: Path, precision: str) -> None:
     """More than one chunk of 512 rows, and a last one that is not full."""
