@@ -209,13 +209,7 @@ def _usable(limit: int | None) -> int:
 def _outcomes(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
     """Outcomes in the order of the runs; what was logged is said here."""
     for future in track(futures, "Responses", unit="run"):
-        try:
-            outcome = future.result()
-        except BrokenProcessPool as error:
-            raise InterruptedRunError(
-                "a process that prepared a run was ended from outside: by a signal, or for its memory.",
-                hint="the same command goes on where it stopped; with a smaller --nprocs or --mem it needs less memory",
-            ) from error
+        outcome = future.result()
         for record in outcome.records:
             logging.getLogger(record.name).handle(record)
         yield outcome
@@ -235,11 +229,18 @@ def _processes(n: int) -> Iterator[ProcessPoolExecutor]:
     with _one_thread():
         try:
             yield pool
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
                 process.join()
+            # Also where the next run was to be handed to it.
+            if isinstance(error, BrokenProcessPool):
+                raise InterruptedRunError(
+                    "a process that prepared a run was ended from outside: by a signal, or for its memory.",
+                    hint="the same command goes on where it stopped; with a smaller --nprocs or --mem it needs less "
+                    "memory",
+                ) from error
             raise
     pool.shutdown()
 

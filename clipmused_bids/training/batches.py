@@ -253,11 +253,11 @@ class TrialReader:
         widest = max((table.n_voxels for table in self.data.responses), default=0)
         return 0 if self.keeps else min(most, BYTES_AHEAD // max(1, 4 * n_rows * widest))
 
-    def in_order(self, *, batch_size: int) -> Iterator[tuple[IntArray, Batch]]:
+    def in_order(self, *, batch_size: int, division: Division = all_rows) -> Iterator[tuple[IntArray, Batch]]:
         """All trials, participant by participant, with the index of each batch's rows in the data."""
         order = np.argsort(self.data.participant, kind="stable")
         parts = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-        read = (self.gathered(index) for index in parts)
+        read = (self.gathered(index, division=division) for index in parts)
         with closing(ahead(read, depth=self.depth(batch_size, most=1))) as batches:
             for gathered in batches:
                 yield gathered.index, self.delivered(gathered)

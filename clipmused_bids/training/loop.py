@@ -137,7 +137,7 @@ class Trainer:
         place = on_device(self.plain, self.reader, options=options, seed=self.seed, processes=processes)
         with place, keeper.attentive():
             kept = keeper.load()
-            self.processes.require_same(place_of(kept))
+            processes.require_same(place_of(kept))
             progress = self._resumed(kept) or self._begun()
             while not progress.stopped:
                 progress.stopped = self._why_stop(progress, n_epochs=n_epochs)

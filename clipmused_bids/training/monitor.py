@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,7 @@ from clipmused_bids.config import LabelLoss
 from clipmused_bids.decoder.losses import Term, label_loss
 from clipmused_bids.decoder.network import DecoderOutput
 from clipmused_bids.records import FloatArray, IntArray
-from clipmused_bids.training.batches import TrialReader
+from clipmused_bids.training.batches import Batch, TrialReader
 from clipmused_bids.training.joined_outputs import joined_fields, output_of
 from clipmused_bids.training.processes import ALONE, Processes
 
@@ -88,12 +88,9 @@ def decode_logits(
     was_training = model.training
     model.eval()
     logits = np.zeros(reader.data.labels.shape, dtype=np.float64)
-    order = np.argsort(reader.data.participant, kind="stable")
-    for start in range(0, len(order), batch_size):
-        index = order[start : start + batch_size]
-        first, last = processes.division(len(index))
-        own = [output for _, output in _decoded(model, reader, index[first:last])]
-        output = output_of(joined_fields(own, processes=processes, n_rows=len(index)))
+    for index, batch in reader.in_order(batch_size=batch_size, division=processes.division):
+        fields = joined_fields(_passed(model, batch), processes=processes, n_rows=batch.part.n_rows)
+        output = output_of(fields)
         logits[index] = output.logits.double().cpu().numpy()
         if watch is not None:
             watch(index, output)
@@ -101,22 +98,16 @@ def decode_logits(
     return logits
 
 
-def _decoded(
-    model: nn.Module, reader: TrialReader, index: IntArray
-) -> Iterator[tuple[IntArray, DecoderOutput]]:
-    output: DecoderOutput | None = None
+def _passed(model: nn.Module, batch: Batch) -> list[DecoderOutput]:
+    """Outputs of a batch, in as many parts as it takes to fit."""
     try:
-        batch = reader.batch(index)
-        output = model(batch.responses, batch.participants)
+        return [model(batch.responses, batch.participants, part=batch.part)]
     except torch.OutOfMemoryError:
-        if len(index) == 1:
+        n_rows = sum(len(values) for values in batch.responses)
+        if n_rows == 1:
             raise
     # Not where the error is caught: until then it holds what the failed pass allocated.
-    if output is not None:
-        yield index, output
-        return
-    for half in np.array_split(index, 2):
-        yield from _decoded(model, reader, half)
+    return [output for half in batch.divided(-(-n_rows // 2)) for output in _passed(model, half)]
 
 
 def log_odds(logits: FloatArray, *, kind: LabelLoss) -> FloatArray:

@@ -85,6 +85,11 @@ start() {
 stop() {
     export SLURM_CONF=$1/slurm.conf
     scancel --user root --quiet 2>/dev/null || true
+    # Their processes outlive the daemons.
+    for _ in $(seq 30); do
+        [[ -n $(squeue --noheader 2>/dev/null) ]] || break
+        sleep 1
+    done
     for name in slurmd slurmctld munged; do
         if [[ -s $1/$name.pid ]]; then
             kill "$(cat "$1/$name.pid")" 2>/dev/null || true
