@@ -108,9 +108,13 @@ def told(method: NetworkMethod, history: History) -> dict[str, np.ndarray]:
     """Everything that can be compared: curves, weights, predictions."""
     curves = {f"curve.{name}": np.array(values) for name, values in history.columns.items()}
     weights = {f"weight.{name}": value for name, value in method.state().items()}
+    # Of the last step: Adam forgives a gradient that is wrong by a factor.
+    (model,) = method._members
+    gradients = {f"gradient.{n}": p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
     return {
         **curves,
         **weights,
+        **gradients,
         "predicted": method.predict_proba(trials()[1]),
         "best": np.array(history.best_epoch),
     }

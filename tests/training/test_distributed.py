@@ -76,6 +76,9 @@ def test_curves_weights_and_predictions_are_those_of_one_process(ran: Results, c
     assert largest_difference(one, several, prefix="curve.val") < 1e-4
     assert largest_difference(one, several, prefix="curve.gradient") < 1e-3
     assert largest_difference(one, several, prefix="curve.") < 1e-2
+    assert any(name.startswith("gradient.") and value.any() for name, value in one.items())
+    for name in (name for name in one if name.startswith("gradient.")):
+        np.testing.assert_allclose(several[name], one[name], rtol=1e-3, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(one["best"], several["best"])
     np.testing.assert_allclose(several["predicted"], one["predicted"], atol=1e-4)
     for name in (name for name in one if name.startswith("weight.")):
