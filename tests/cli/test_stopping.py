@@ -15,7 +15,7 @@ from clipmused_bids.cli.stopping import STOP_SIGNALS
 # The command with a run that waits; it says when it does, and cleaning up takes a while.
 WAITING = """
 import sys, time, clipmused_bids.stages.invocation as invocation
-def run(config, *, command_line):
+def run(config, *, command_line, processes):
     try:
         print("waiting", flush=True)
         time.sleep(60)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from clipmused_bids.dataset.files.tensors import read_tensors, write_tensors
 from clipmused_bids.simulation.writer import write_dataset
 from tests.end_to_end.conftest import SMALL, Command
 
@@ -174,10 +175,11 @@ def test_what_cannot_be_done_is_refused(three: Path, adapted: Path, command: Com
     out = Path(shutil.copytree(adapted, tmp_path / "out"))
     mask = next((three / "derivatives").rglob("sub-02*_run-01*_desc-brain_mask.nii.gz"))
     new = ("--participant-label", "03")
-    folded = Path(shutil.copytree(out / "models" / "clipmused", out / "models" / "folded")) / "config.json"
-    config = json.loads(folded.read_text())
+    folded = Path(shutil.copytree(out / "models" / "clipmused", out / "models" / "folded"))
+    tensors, config, _ = read_tensors(folded / "model.safetensors")
     config["split"] |= {"folds": 3, "held_out": "none: fitted to all folds"}
-    folded.write_text(json.dumps(config))
+    write_tensors(folded / "model.safetensors", tensors, metadata=config)
+    (folded / "config.json").unlink()
     refusals = [
         (("--base-model", "nobody", *new), 66, "--base-model nobody: .* there is clipmused"),
         (("--base-model", "ridge", *new), 64, "decoders of one participant each"),

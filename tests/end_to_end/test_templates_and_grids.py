@@ -93,7 +93,8 @@ def test_regions_of_a_derivative_by_their_desc(
     from clipmused_bids.dataset.files.tensors import map_tensors
 
     one, other = map_tensors(first)[0], map_tensors(second)[0]
-    assert all(np.array_equal(one[name], other[name]) for name in one)
+    for name, values in one.items():
+        np.testing.assert_array_equal(other[name], values, err_msg=name)
     unknown = command(study, tmp_path / "c", "group", "--train", "--atlas", "region", *words)
     assert unknown.returncode == 66
     assert f"atlas region of {SPACE} is not in TemplateFlow's archive" in unknown.stderr

@@ -198,8 +198,13 @@ def test_one_that_went_on_is_not_timed_as_one_from_the_start(make_lab: Callable[
     assert lab.train() is False
 
 
-def test_what_was_read_before_the_stop_is_stored(make_lab: Callable[..., Lab]) -> None:
+def test_what_was_read_before_the_stop_is_stored(
+    make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One step is left, which reads a few trials; the decoder says which were read by all."""
+    # Small data are read at once, larger ones batch by batch; and nothing but the training reads here.
+    monkeypatch.setattr("clipmused_bids.training.batches.room_for_responses", lambda device: 0)
+    monkeypatch.setattr("clipmused_bids.methods.network.require_finite_trials", lambda data: None)
 
     def read(lab: Lab) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((lab.models / "config.json").read_text())["leakage"]["fitted_on"]
