@@ -168,7 +168,7 @@ class CnnPatches(nn.Module):
         flat = x_BV.new_zeros(len(x_BV), math.prod(self.box_shape)).index_copy(1, self.index, x_BV)
         # Channels last takes 3 % less processor time, and only with weights in that order: moments that a resumed
         # training reads back would have another order than those of one that went through (benchmarks/network.py).
-        # In bfloat16 oneDNN's (3.13) gradients of 3^3 weights read memory that nobody wrote, where a map is 2 voxels wide.
+        # In bfloat16 oneDNN 3.13 computes gradients of 3^3 weights from unwritten memory, where maps are 2 voxels wide.
         on_processor = x_BV.device.type == "cpu"
         with torch.autocast("cpu", enabled=False) if on_processor else nullcontext():
             volume = flat.view(-1, 1, *self.box_shape)

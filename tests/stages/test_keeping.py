@@ -202,23 +202,25 @@ def test_what_was_read_before_the_stop_is_stored(
     make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One step is left, which reads a few trials; the decoder says which were read by all."""
-    # Small data are read at once, larger ones batch by batch; and nothing but the training reads here.
+    # Nothing but the training reads here, batch by batch as it does larger data.
     monkeypatch.setattr("clipmused_bids.training.batches.room_for_responses", lambda device: 0)
     monkeypatch.setattr("clipmused_bids.methods.network.require_finite_trials", lambda data: None)
+    monkeypatch.setattr("clipmused_bids.methods.network.NetworkMethod._keep_template", lambda *_: None)
 
     def read(lab: Lab) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((lab.models / "config.json").read_text())["leakage"]["fitted_on"]
         return found
 
+    tables = {**QUICK, "model": {**QUICK["model"], "patches": "aligned"}}
     whole, lab, forgetful = make_lab("whole"), make_lab("stopped"), make_lab("forgetful")
-    whole.train()
+    whole.train(tables)
     assert read(whole)["training"]["train"] == 2 * 3 * 8
     for one in (lab, forgetful):
-        assert one.stopped(17) is not None
-    lab.train()
+        assert one.stopped(17, tables) is not None
+    lab.train(tables)
     assert read(lab) == read(whole)
     with mock.patch.object(FitRecord, "mark"):
-        forgetful.train()
+        forgetful.train(tables)
     assert read(forgetful) != read(whole), "otherwise this test says nothing"
 
 
