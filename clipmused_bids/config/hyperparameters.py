@@ -266,8 +266,8 @@ class TrainingOptions:
             _require(getattr(self, name) >= 0, f"training.{name} must not be negative")
 
 
-# How a training runs on a machine: decides about no decoder (of micro_batch, but for rounding).
-HOW_TRAINING_RUNS = ("micro_batch", "keep_minutes")
+# How a training runs on a machine: decides about no decoder (of micro_batch and compile, but for rounding).
+HOW_TRAINING_RUNS = ("micro_batch", "compile", "keep_minutes")
 
 
 @dataclass(frozen=True)

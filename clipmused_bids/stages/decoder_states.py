@@ -146,6 +146,7 @@ class DecoderStates:
             "threads": torch.get_num_threads(),
             "processes": self.n_processes,
             "micro_batch": self.options.micro_batch,
+            "compile": self.options.compile,
             "torch": torch.__version__,
         }
 

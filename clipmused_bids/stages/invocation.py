@@ -199,7 +199,9 @@ def needed_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue | N
     if not {"prepare", "train", "evaluate"} & actions and not plan.config.inputs.labels:
         logger.info("%s", coverage_table(plan, None))
         return None
-    return make_catalogue(plan, read_contents=read_contents and bool({"prepare", "train"} & actions))
+    # Rivals are fitted where decoders are scored, and their split is looked at too.
+    fits = bool({"prepare", "train", "evaluate"} & actions)
+    return make_catalogue(plan, read_contents=read_contents and fits)
 
 
 def settle_split(
