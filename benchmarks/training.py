@@ -328,10 +328,10 @@ def memory(case: str, n_participants: int, folder: Path) -> dict:
 CASES = ("network", "nsd", "ridge")
 
 
-def growth(rows: list[dict]) -> list[dict]:
+def growth(rows: list[dict], cases: Sequence[str]) -> list[dict]:
     """Rows of the larger study, with what its training needs beyond that of the smaller one."""
     found = []
-    for case in CASES:
+    for case in cases:
         few, many = (next(r for r in rows if (r["case"], r["participants"]) == (case, n)) for n in (4, 40))
         found.append(
             {"case": case}
@@ -361,7 +361,9 @@ def table(rows: list[dict]) -> str:
     )
 
 
-def measured(parts: Sequence[str], folder: Path, *, threads: int) -> dict[str, list[dict]]:
+def measured(
+    parts: Sequence[str], cases: Sequence[str], folder: Path, *, threads: int
+) -> dict[str, list[dict]]:
     result: dict[str, list[dict]] = {}
     if "pipeline" in parts:
         for name in PIPELINES:
@@ -382,10 +384,10 @@ def measured(parts: Sequence[str], folder: Path, *, threads: int) -> dict[str, l
             in_own_process(
                 ["--case", case, "--participants", str(n), "--folder", str(folder / f"memory{n}")], threads=threads
             )
-            for case in CASES
+            for case in cases
             for n in MEMORY
         ]  # fmt: skip
-        result["memory_growth"] = growth(result["memory"])
+        result["memory_growth"] = growth(result["memory"], cases)
     return result
 
 
@@ -400,6 +402,9 @@ def main() -> None:
         "--folder", type=Path, help="where files are made (about 4 GB); a temporary one otherwise"
     )
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=CASES, help="of the memory; ridge takes long"
+    )
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--participants", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -408,7 +413,7 @@ def main() -> None:
         print(json.dumps(memory(args.case, args.participants, args.folder)))
         return
     with tempfile.TemporaryDirectory() as made:
-        result = measured(args.only, args.folder or Path(made), threads=args.threads)
+        result = measured(args.only, args.cases, args.folder or Path(made), threads=args.threads)
     for name, rows in result.items():
         print(f"\n{name}\n{table(rows)}")
     whole = {

@@ -69,6 +69,27 @@ def test_the_thread_ends_when_the_caller_stops() -> None:
     assert threads() == []
 
 
+def test_what_was_not_begun_is_not_made_when_the_caller_stops() -> None:
+    """The second item is in work when the caller stops; it is finished, and the third is not made."""
+    made: list[tuple[int, str]] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        for k in counting(made, n=9):
+            yield k
+            begun.set()
+            assert go_on.wait(10)
+
+    found = ahead(items(), depth=3)
+    assert next(found) == 0
+    assert begun.wait(10)
+    later = threading.Timer(0.2, go_on.set)
+    later.start()
+    found.close()
+    later.join()
+    assert [k for k, _ in made] == [0, 1]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_the_thread_ends_when_the_loop_is_left_by_an_error(error: type[BaseException]) -> None:
     def work() -> None:
