@@ -377,8 +377,17 @@ def run_here(monkeypatch: pytest.MonkeyPatch, program: str, word: str) -> None:
 @pytest.mark.parametrize("engine", ["podman", "docker", "buildah"])
 def test_make_builds_with_each_engine(engine: str) -> None:
     done = subprocess.run(
-        ["make", "--dry-run", "sif", f"ENGINE={engine}", "IMAGE_ARGS=--build-arg CLIP_MODEL="],
+        [
+            "make",
+            "--no-print-directory",
+            "--dry-run",
+            "sif",
+            f"ENGINE={engine}",
+            "IMAGE_ARGS=--build-arg CLIP_MODEL=",
+        ],
         cwd=ROOT,
+        # Not as a part of the make that runs the tests.
+        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
         text=True,
         check=True,

@@ -244,12 +244,13 @@ def test_other_labels_are_refused(study: Path, trained: Path, command: Command, 
     assert "label_names" in done.stderr
 
 
-def test_a_stranger_is_refused(own_study: Path, trained: Path, command: Command) -> None:
+def test_a_stranger_is_refused(own_study: Path, trained: Path, command: Command, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "results"))
     for folder in (own_study, own_study / "derivatives" / "fmriprep"):
         shutil.copytree(folder / "sub-02", folder / "sub-03")
         for path in sorted((folder / "sub-03").rglob("sub-02*")):
             path.rename(path.with_name(path.name.replace("sub-02", "sub-03")))
-    done = command(own_study, trained, "participant", "--decode", "--participant-label", "03")
+    done = command(own_study, out, "participant", "--decode", "--participant-label", "03")
     assert done.returncode == 66, done.stderr
     assert "sub-01, sub-02" in done.stderr
 
