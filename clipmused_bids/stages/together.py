@@ -16,6 +16,7 @@ from clipmused_bids.config import Config
 from clipmused_bids.config.launch import Launch
 from clipmused_bids.errors import ClipMusedError, ExitCode, MissingInputError, ProcessesError
 from clipmused_bids.stages.contenders import asked_for
+from clipmused_bids.stages.stop_requests import SIGNALS
 
 if TYPE_CHECKING:
     from clipmused_bids.training.checkpoint import Keeper, Snapshot
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Work = Callable[["Processes | None"], ExitCode]
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def run_together(config: Config, launch: Launch, work: Work, *, command_line: Sequence[str]) -> ExitCode:
@@ -123,7 +123,7 @@ def _follow(processes: SeveralProcesses) -> ExitCode:
 def _requests() -> Iterator[list[int]]:
     """Note signals that ask to stop; they are heeded where all processes can stop together."""
     asked: list[int] = []
-    before = {one: signal.signal(one, lambda number, _frame: asked.append(number)) for one in STOP_SIGNALS}
+    before = {one: signal.signal(one, lambda number, _frame: asked.append(number)) for one in SIGNALS}
     try:
         yield asked
     finally:
