@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -106,6 +107,35 @@ def test_a_signal_whose_exception_python_drops_is_not_lost(
         time.sleep(5)
         return "went on as if nothing had been"
 
+    assert ended(monkeypatch, tmp_path, work) == 75
+    # Nothing is sent after the end: it would stop what follows in the same process.
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_that_meets_the_repeating_of_another_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Exceptions inside `sys.unraisablehook` are dropped without a trace."""
+
+    class Busy(threading.Timer):
+        def start(self) -> None:
+            os.kill(os.getpid(), number)
+            sum(range(1000))
+            super().start()
+
+    class Thing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            sum(range(1000))
+
+    def work(*_: object, **__: object) -> str:
+        Thing()
+        time.sleep(5)
+        return "went on as if nothing had been"
+
+    monkeypatch.setattr("threading.Timer", Busy)
     assert ended(monkeypatch, tmp_path, work) == 75
 
 
