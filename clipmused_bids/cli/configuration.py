@@ -47,6 +47,7 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
     actions: tuple[Action, ...] = tuple(
         action for action in ("prepare", "train", "decode", "evaluate") if arguments[action]
     )
+    _require_alone(arguments)
     methods = named_variants(arguments["method"])
     if arguments["base_model"] and arguments["method"]:
         raise UsageError(
@@ -84,7 +85,20 @@ def config_from_arguments(arguments: dict[str, Any]) -> Config:
         dry_run=arguments["dry_run"],
         check=arguments["check"],
         offline=arguments["offline"],
+        reports_only=arguments["reports_only"],
+        boilerplate_only=arguments["boilerplate_only"],
     )
+
+
+def _require_alone(arguments: dict[str, Any]) -> None:
+    """Refuse to do more than what is asked to be done alone."""
+    flags = ("reports_only", "boilerplate_only", "prepare", "train", "decode", "evaluate")
+    asked = [f"--{name.replace('_', '-')}" for name in flags if arguments[name]]
+    if len(asked) > 1 and asked[0].endswith("-only"):
+        raise UsageError(
+            f"{asked[0]} {asked[1]}: the first tells about what is there already, and does nothing else.",
+            hint=f"leave {asked[0]} out: every run writes its reports and the methods text",
+        )
 
 
 def _model_label(arguments: dict[str, Any], *, main: Variant) -> str:

@@ -261,6 +261,16 @@ CONTROL: tuple[Decorator, ...] = (
     click.option("--dry-run", is_flag=True, help="Say what would be done, and what it needs; open no image."),
     click.option("--check", is_flag=True, help="Look whether everything that a run needs is there."),
     click.option(
+        "--reports-only",
+        is_flag=True,
+        help="Write the HTML reports from what is in the output folder, and do nothing else.",
+    ),
+    click.option(
+        "--boilerplate-only",
+        is_flag=True,
+        help="Write the methods text and its citations (logs/CITATION.*), and do nothing else.",
+    ),
+    click.option(
         "--stop-on-first-crash",
         is_flag=True,
         help="End at the first participant that fails, or the first stimulus that cannot be read.",

@@ -63,6 +63,10 @@ class Config:
         Label of a group's decoder that new participants are fitted to.
     calibration_trials : int or None
         How many training trials of each new participant are used; None: all.
+    reports_only : bool
+        Whether reports are written from what is there, and nothing else is done.
+    boilerplate_only : bool
+        Whether the methods text is written, and nothing else is done.
     """
 
     bids_dir: Path
@@ -95,6 +99,8 @@ class Config:
     trained_mask: str | None = None
     base_model: str | None = None
     calibration_trials: int | None = None
+    reports_only: bool = False
+    boilerplate_only: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-zA-Z+]+", self.model_label):
@@ -155,6 +161,11 @@ class Config:
             raise UsageError(
                 f"--preset {self.preset}: the base's hyper-parameters stand.", hint="leave --preset out"
             )
+
+    @property
+    def tells_only(self) -> bool:
+        """Whether this run only tells about what is there already, in reports or the methods text."""
+        return self.reports_only or self.boilerplate_only
 
     def hyperparameters(self, *, default_preset: str = "small") -> Hyperparameters:
         """Preset (or ``default_preset`` where none was asked for) with the explicit values over it."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING
 
 from clipmused_bids.config import Action, Config
@@ -15,7 +16,14 @@ from clipmused_bids.dataset.files.contents import require_content
 from clipmused_bids.dataset.images.masks import expand_pattern
 from clipmused_bids.dataset.outputs.description import prepare_tree
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.errors import CannotCreateError, ClipMusedError, DataError, ExitCode, UsageError
+from clipmused_bids.errors import (
+    CannotCreateError,
+    ClipMusedError,
+    DataError,
+    ExitCode,
+    MissingInputError,
+    UsageError,
+)
 from clipmused_bids.evaluation.cross_validation import parts_of
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_unused
@@ -36,6 +44,8 @@ from clipmused_bids.stages.places import (
     require_writable_below,
 )
 from clipmused_bids.stages.plan import Plan, make_plan
+from clipmused_bids.stages.reporting.pages import write_reports
+from clipmused_bids.stages.reporting.view import ReportView
 from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, split_of_decoder
 from clipmused_bids.stages.voxel_choice import require_repeats
@@ -87,8 +97,11 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
         require_own_place(config.output_dir, bids_dir=config.bids_dir, derivatives=plan.derivatives)
         require_writable_below(plan, tree)
         _say_plan(plan)
-        catalogue = needed_catalogue(plan)
+        catalogue = needed_catalogue(plan, read_contents=not config.tells_only)
         split = settle_split(plan, catalogue, tree)
+        if config.tells_only:
+            view = ReportView(plan, tree, catalogue, split, failures.errors)
+            return _tell(view, command_line=command_line, early=early)
         require_images(plan)
         device = choose_device(config.device) if _computes(plan) or config.device == "cuda" else "cpu"
         maker = None
@@ -117,10 +130,24 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
                     failures.report()
                 raise
             require_still_there(tree)
+            write_reports(ReportView(plan, tree, catalogue, split, failures.errors))
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     main = methods.errors.get(config.model_label)
     return main.exit_code if main is not None else failures.exit_code
+
+
+def _tell(view: ReportView, *, command_line: Sequence[str], early: MemoryHandler) -> ExitCode:
+    """Write reports, or the methods text, from what is there."""
+    config, tree = view.plan.config, view.tree
+    if not tree.root.is_dir():
+        raise MissingInputError(
+            f"{tree.root}: nothing was made there yet.", hint="the same command without --reports-only"
+        )
+    with run_log(tree, replace(config, preset=view.plan.preset), command_line=command_line, early=early):
+        if config.reports_only:
+            write_reports(view)
+    return ExitCode.OK
 
 
 def choose_device(asked: str) -> str:
@@ -164,11 +191,14 @@ def chosen_actions(config: Config, tree: OutputTree) -> tuple[Action, ...]:
     """What the command line asks for, or the level's default."""
     if config.actions:
         return config.actions
+    folder = tree.model_folder(config.model_label)
+    if config.tells_only:
+        # As what is there was read: by the settings of its decoder, if it has one.
+        return ("evaluate",) if any(folder.glob("*model.safetensors")) else ("prepare",)
     if config.level == "group":
         return ("train", "decode", "evaluate")
     if config.base_model is not None:
         return ("train", "decode")
-    folder = tree.model_folder(config.model_label)
     return ("prepare", "decode") if any(folder.glob("*model.safetensors")) else ("prepare",)
 
 

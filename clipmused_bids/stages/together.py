@@ -75,7 +75,8 @@ def run_together(config: Config, launch: Launch, work: Work, *, command_line: Se
 
 def trains_networks(config: Config) -> bool:
     """Whether a command trains networks from their start, which several processes share."""
-    trains = "train" in config.actions or (not config.actions and config.level == "group")
+    usual = not config.actions and config.level == "group" and not config.tells_only
+    trains = "train" in config.actions or usual
     return trains and config.base_model is None and any(one.info.deep for one in asked_for(config))
 
 

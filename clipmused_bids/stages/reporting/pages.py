@@ -1,0 +1,100 @@
+"""The pages of a run: which sections they have, and where they are written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from clipmused_bids import __version__
+from clipmused_bids.dataset.files.atomic import write_bytes
+from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
+from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.view import ReportView
+
+logger = logging.getLogger(__name__)
+
+ParticipantSection = Callable[[ReportView, str], Section | None]
+GroupSection = Callable[[ReportView], Section | None]
+
+_FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not a medical device."
+
+# In the order of the page. None: there is nothing to say, and nothing to miss.
+PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
+GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
+
+
+def write_reports(view: ReportView) -> None:
+    """Write the page of each participant of a run, and at level ``group`` that of all.
+
+    A section whose files cannot be read says so and does not keep the others away.
+
+    Raises
+    ------
+    CannotCreateError, OutputWriteError
+        If writing fails.
+    """
+    written = []
+    for participant in view.people:
+        path = view.tree.report(participant)
+        write_bytes(path, render(participant_page(view, participant)))
+        written.append(path.name)
+    if view.plan.config.level == "group":
+        write_bytes(view.tree.report(None), render(group_page(view)))
+        written.append(view.tree.report(None).name)
+    logger.info("Reports: %s.", ", ".join(written))
+
+
+def participant_page(view: ReportView, participant: str) -> Page:
+    """Page of one participant."""
+    found = (
+        _made(partial(make, view, participant), anchor=anchor, title=title)
+        for anchor, title, make in PARTICIPANT_SECTIONS
+    )
+    return Page(
+        title=f"sub-{participant}",
+        subtitle=_subtitle(view),
+        summary=_participant_summary(view, participant),
+        sections=[section for section in found if section is not None],
+        footer=_FOOTER,
+    )
+
+
+def group_page(view: ReportView) -> Page:
+    """Page of all participants."""
+    found = (_made(partial(make, view), anchor=anchor, title=title) for anchor, title, make in GROUP_SECTIONS)
+    return Page(
+        title="Group report",
+        subtitle=_subtitle(view),
+        summary=_group_summary(view),
+        sections=[section for section in found if section is not None],
+        footer=_FOOTER,
+    )
+
+
+def _made(make: Callable[[], Section | None], *, anchor: str, title: str) -> Section | None:
+    """Return a section, or what stands in its place where something it reads is broken."""
+    try:
+        return make()
+    except ClipMusedError as error:
+        logger.warning("Report, section %s: %s", title, error)
+        return Section(anchor, title, [Paragraph(f"This part could not be made: {error}", tone="error")])
+
+
+def _participant_summary(view: ReportView, participant: str) -> Sequence[Block]:
+    error = view.errors.get(participant)
+    if error is not None:
+        return [Paragraph(f"This participant failed: {error}", tone="error")]
+    return []
+
+
+def _group_summary(view: ReportView) -> Sequence[Block]:
+    return [
+        Paragraph(f"sub-{participant} failed: {error}", tone="error")
+        for participant, error in view.errors.items()
+    ]
+
+
+def _subtitle(view: ReportView) -> str:
+    return f"{view.plan.config.bids_dir.resolve().name}, model label {view.model_label}"
