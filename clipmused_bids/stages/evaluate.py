@@ -36,7 +36,7 @@ from clipmused_bids.stages.comparing import (
 from clipmused_bids.stages.comparison_text import comparison_text, shown
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
 from clipmused_bids.stages.decoder_choice import decoder_of, left_out_by
-from clipmused_bids.stages.illustrate import draw_scores, write_methods
+from clipmused_bids.stages.illustrate import write_methods
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
 from clipmused_bids.stages.splitting import tested_people
@@ -219,12 +219,11 @@ def _write(
 def _say(
     work: Evaluation, rivals: Sequence[Rival], rows: Sequence[ComparisonRow], *, ceilings: Mapping[str, float]
 ) -> None:
-    """Draw and print: the main decoder's participants, then all methods, then the verdicts on it."""
+    """Print: the main decoder's participants, then all methods, then the verdicts on it."""
     ours = next((one.scored for one in rivals if one.contender.main), None)
     folds = len(fold_numbers(work.split))
     what = f"Scores of held-out trials (regime: {work.split.regime}{f'; mean of {folds} folds' if folds else ''})"
     if ours is not None:
-        draw_scores(work.tree, ours)
         write_methods(work.job.plan, work.tree, decoder_of(work.tree, ours.people[0], model_label=ours.label))
         beside = {one.contender.name: one.scored for one in rivals if one.contender.name in BASELINES}
         others = {name: one for name, one in beside.items() if one is not None and one is not ours}

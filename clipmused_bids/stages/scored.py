@@ -114,9 +114,11 @@ class Scored:
 
 
 def labelled_run(
-    tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str
+    tree: OutputTree, catalogue: Catalogue | None, run: Run, *, model_label: str
 ) -> LabelledPredictions:
     """Read the predictions of one run, and set the labels of its stimuli beside them.
+
+    Without a catalogue no label is known, so no trial counts as a test trial.
 
     Raises
     ------
@@ -125,7 +127,9 @@ def labelled_run(
     """
     path = tree.predictions(run, model_label=model_label)
     predictions, sidecar = read_predictions(path)
-    labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
+    labels = np.full(predictions.probabilities.shape, np.nan)
+    if catalogue is not None:
+        labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
     known = (~np.isnan(labels)).any(axis=1)
     known &= (~np.isnan(predictions.probabilities)).any(axis=1)
     sets = np.array(predictions.set_name, dtype=str)

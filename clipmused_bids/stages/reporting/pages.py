@@ -11,6 +11,8 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.score_section import scores_section
+from clipmused_bids.stages.reporting.score_summary import group_link, participant_summary
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,9 @@ GroupSection = Callable[[ReportView], Section | None]
 _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not a medical device."
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
-PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
+PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
+    ("scores", "How it decodes", scores_section),
+)
 GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
 
 
@@ -55,9 +59,10 @@ def participant_page(view: ReportView, participant: str) -> Page:
     return Page(
         title=f"sub-{participant}",
         subtitle=_subtitle(view),
-        summary=_participant_summary(view, participant),
+        summary=participant_summary(view, participant),
         sections=[section for section in found if section is not None],
         footer=_FOOTER,
+        links=group_link(view),
     )
 
 
@@ -80,13 +85,6 @@ def _made(make: Callable[[], Section | None], *, anchor: str, title: str) -> Sec
     except ClipMusedError as error:
         logger.warning("Report, section %s: %s", title, error)
         return Section(anchor, title, [Paragraph(f"This part could not be made: {error}", tone="error")])
-
-
-def _participant_summary(view: ReportView, participant: str) -> Sequence[Block]:
-    error = view.errors.get(participant)
-    if error is not None:
-        return [Paragraph(f"This participant failed: {error}", tone="error")]
-    return []
 
 
 def _group_summary(view: ReportView) -> Sequence[Block]:
