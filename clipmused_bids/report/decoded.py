@@ -144,11 +144,8 @@ def stimulus_blocks(
         else:
             blocks.append(_table(group, caption=title))
     if n_unranked:
-        blocks.append(
-            Paragraph(
-                f"{n_unranked} scored stimuli have none of the decoder's labels, or all: they have no rank."
-            )
-        )
+        who = "1 scored stimulus has" if n_unranked == 1 else f"{n_unranked} scored stimuli have"
+        blocks.append(Paragraph(f"{who} none of the decoder's labels, or all, and no rank."))
     return blocks
 
 

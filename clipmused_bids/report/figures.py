@@ -106,7 +106,7 @@ def label_scores(
     places = np.arange(len(order), dtype=float)
     if gap is not None:
         places[gap:] += 1
-    figure = new_figure(width=6.0, height=1.4 + 0.24 * (max(len(order), 1) + (gap is not None)))
+    figure = new_figure(width=5.2, height=1.4 + 0.24 * (max(len(order), 1) + (gap is not None)))
     axes = figure.add_subplot()
     axes.barh(places, scores[order], color=OUR_COLOUR, height=0.7, label="average precision")
     axes.plot(

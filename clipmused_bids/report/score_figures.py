@@ -37,6 +37,7 @@ class LabelCurve:
         Recall and precision, rising in recall; one pair for each decoder that ranked trials (fold).
     prevalence : float
     average_precision : float
+    n_positive : int
     """
 
     label: str
@@ -44,6 +45,7 @@ class LabelCurve:
     curves: Sequence[tuple[FloatArray, FloatArray]]
     prevalence: float
     average_precision: float
+    n_positive: int
 
 
 def recall_and_precision(labels: FloatArray, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -72,7 +74,7 @@ def precision_recall(shown: Sequence[LabelCurve], *, title: str) -> bytes:
         SVG.
     """
     n_rows = -(-len(shown) // 2)
-    figure = new_figure(width=6.0, height=0.6 + 2.7 * n_rows)
+    figure = new_figure(width=5.2, height=0.6 + 2.5 * n_rows)
     panels = figure.subplots(n_rows, 2, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, one in zip(panels, shown, strict=False):
         width = 2.0 if len(one.curves) == 1 else 0.8
@@ -80,7 +82,10 @@ def precision_recall(shown: Sequence[LabelCurve], *, title: str) -> bytes:
             # Between two thresholds the precision of the next one holds: its area is the average precision.
             axes.step(recall, precision, where="pre", color=OUR_COLOUR, linewidth=width)
         axes.axhline(one.prevalence, color=OTHER_COLOURS[0], linestyle="--", linewidth=1.2)
-        axes.set_title(f"{one.label} ({one.role})\nAP {one.average_precision:.2f}", fontsize=10)
+        axes.set_title(
+            f"{one.label} ({one.role})\nAP {one.average_precision:.2f}, {one.n_positive} positives",
+            fontsize=9,
+        )
         axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.05))
         axes.label_outer()
     for axes in panels[len(shown) :]:
@@ -117,14 +122,15 @@ def confusion_figure(counts: IntArray, names: Sequence[str], *, title: str) -> b
     n = len(names)
     total = counts.sum(axis=1, keepdims=True)
     share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-    side = 4.6 if n <= MOST_COUNTS else 6.2
-    figure = new_figure(width=side + 1.0, height=side + 0.6)
+    # A PNG is shown larger than its inches say, by 150 dots to 96: so are its letters.
+    side = 3.2 if n <= MOST_COUNTS else 5.2
+    figure = new_figure(width=side + 0.9, height=side + 0.4)
     axes = figure.add_subplot()
     colours = colormaps["cividis"].with_extremes(bad="#d9d9d9")
     image = axes.imshow(np.ma.masked_invalid(share), cmap=colours, vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row").ax.tick_params(labelsize=8)
     if n <= MOST_TICKS:
-        size = 9 if n <= MOST_COUNTS else 8
+        size = 8 if n <= MOST_COUNTS else 6
         axes.set_xticks(np.arange(n), names, rotation=90, fontsize=size)
         axes.set_yticks(np.arange(n), names, fontsize=size)
     else:
@@ -132,9 +138,10 @@ def confusion_figure(counts: IntArray, names: Sequence[str], *, title: str) -> b
         axes.set_yticks([])
     for row, column in np.argwhere(counts > 0) if n <= MOST_COUNTS else ():
         ink = "black" if share[row, column] > _DARK else "white"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=10, color=ink)
-    axes.set(xlabel="most probable label", ylabel="true label")
-    figure.suptitle(title, fontsize=11)
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xlabel("most probable label", fontsize=9)
+    axes.set_ylabel("true label", fontsize=9)
+    figure.suptitle(title, fontsize=9)
     return png_bytes(figure)
 
 

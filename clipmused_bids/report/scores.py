@@ -15,13 +15,13 @@ from clipmused_bids.records import FloatArray, Score
 from clipmused_bids.report.blocks import Details, Paragraph, Table, Tone
 
 WORDS: Mapping[str, str] = {
-    "mAP": "mean average precision (mAP)",
-    "AUC": "area under the ROC curve (AUC)",
-    "Hamming": "Hamming distance at 0.5 (lower is better)",
-    "microAP": "average precision over all labels pooled (micro-AP)",
-    "F1": "F1 at cuts chosen on validation trials",
-    "top1": "most probable label is right (top-1)",
-    "top5": "right label is among five (top-5)",
+    "mAP": "mean average precision over labels",
+    "AUC": "mean area under the ROC curve over labels",
+    "Hamming": "share of wrong labels at 0.5, lower is better",
+    "microAP": "average precision of all labels pooled",
+    "F1": "mean F1 over labels, at cuts chosen on validation trials",
+    "top1": "share of trials whose most probable label is right",
+    "top5": "share of trials whose label is among the five most probable",
 }
 REGIMES: Mapping[str, str] = {
     "unseen trials of seen stimuli": "The scored trials were held out, but their stimuli were shown in training too: "
@@ -115,15 +115,17 @@ def scores_table(person: ScoredPerson) -> Table:
                 marked.append(len(rows))
             rows.append(
                 (
-                    WORDS.get(one.metric, one.metric), averaging, shown(one.value), shown(one.floor),
+                    one.metric, averaging, shown(one.value), shown(one.floor),
                     _percent(way_to_perfect(one)), str(one.n_labels), str(one.n_trials),
                 )
             )  # fmt: skip
     folds = f" Means over {person.n_folds} folds of a cross-validation." if person.n_folds else ""
+    words = "; ".join(f"{one.metric}: {WORDS[one.metric]}" for one in person.single if one.metric in WORDS)
     return Table(
         f"Scores of held-out trials.{folds} Floor: what knowing nothing scores on the same trials. Gained: share of "
         "the way from the floor to a perfect score. Only labels with a positive and a negative among the scored trials "
-        "count.",
+        "count. "
+        f"{words}.",
         ("score", "of", "value", "floor", "gained", "labels", "trials"),
         rows,
         (False, False, True, True, True, True, True),

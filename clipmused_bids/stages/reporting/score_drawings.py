@@ -27,6 +27,8 @@ from clipmused_bids.stages.scored import LabelledPredictions
 
 _BINS = 10
 _CONFUSED = 5
+# With one or two positives a curve is a step or two.
+FEWEST_POSITIVES = 3
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,20 @@ def label_bars(labels: Sequence[LabelScore], *, title: str) -> Drawing | None:
         f"reach. Ring: prevalence.{part} Labels are sorted by what they reached here, and with few positives a label "
         "may stand anywhere by chance: no interval is shown."
     )
-    return Drawing("labels", Figure(svg, "image/svg+xml", alt, caption))
+    return Drawing("labels", Figure(svg, "image/svg+xml", alt, caption, "half"))
 
 
 def chosen_labels(labels: Sequence[LabelScore]) -> dict[str, str]:
-    """Labels whose curves are shown, with the reason: best, median, worst and most frequent of those scored."""
+    """Labels whose curves are shown, with the reason: best, median, worst and most frequent.
+
+    Of those that were scored on at least 3 positives.
+    """
     scored = sorted(
-        (one for one in labels if math.isfinite(one.average_precision)),
+        (
+            one
+            for one in labels
+            if math.isfinite(one.average_precision) and one.n_positive >= FEWEST_POSITIVES
+        ),
         key=lambda one: (-one.average_precision, one.label),
     )
     if not scored:
@@ -93,7 +102,7 @@ def chosen_labels(labels: Sequence[LabelScore]) -> dict[str, str]:
 
 
 def label_curves(labels: Sequence[LabelScore], one: LabelledPredictions, *, title: str) -> Drawing | None:
-    """Precision against recall of a few labels; None where none can be scored."""
+    """Precision against recall of a few labels; None where none has three positives."""
     scores = {score.label: score for score in labels}
     shown = [_curve(one, score=scores[name], role=role) for name, role in chosen_labels(labels).items()]
     if not shown:
@@ -107,7 +116,7 @@ def label_curves(labels: Sequence[LabelScore], one: LabelledPredictions, *, titl
     )
     alt = f"Precision-recall curves of {len(shown)} labels. Average precision: {told}."
     return Drawing(
-        "precisionrecall", Figure(precision_recall(shown, title=title), "image/svg+xml", alt, caption)
+        "precisionrecall", Figure(precision_recall(shown, title=title), "image/svg+xml", alt, caption, "half")
     )
 
 
@@ -119,7 +128,7 @@ def _curve(one: LabelledPredictions, *, score: LabelScore, role: str) -> LabelCu
         rows = one.test & (one.fold == fold) & ~np.isnan(truth) & ~np.isnan(guess)
         if rows.any() and scorable(truth[rows, None])[0]:
             curves.append(recall_and_precision(truth[rows], guess[rows]))
-    return LabelCurve(score.label, role, curves, score.prevalence, score.average_precision)
+    return LabelCurve(score.label, role, curves, score.prevalence, score.average_precision, score.n_positive)
 
 
 def confusions(one: LabelledPredictions, *, title: str) -> Drawing | None:

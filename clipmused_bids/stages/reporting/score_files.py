@@ -72,6 +72,15 @@ class DecodedPerson:
     calibrated: bool = False
 
     @property
+    def repeats(self) -> bool:
+        """Whether a scored stimulus was shown more than once."""
+        if self.predictions is None:
+            return False
+        tested = np.flatnonzero(self.predictions.test)
+        shown = {(self.predictions.stimulus_id[k], int(self.predictions.fold[k])) for k in tested}
+        return len(shown) < len(tested)
+
+    @property
     def drawn(self) -> bool:
         """Whether labels and predictions of scored trials are both known."""
         return self.scores is not None and self.predictions is not None and bool(self.predictions.test.any())
@@ -223,7 +232,10 @@ def _against_linear(
 ) -> tuple[Difference | None, str]:  # fmt: skip
     """Difference to the linear method that does best with this participant, or why there is none."""
     if not methods:
-        return None, "No baselines were scored on these trials: `group --evaluate` fits and scores them."
+        return (
+            None,
+            "No baselines were scored on these trials: the evaluation of the group fits and scores them.",
+        )
     better = {label: one for label, one in methods.items() if one.linear and main in one.scores}
     better = {label: one for label, one in better.items() if np.isfinite(one.scores[main].value)}
     if not better:

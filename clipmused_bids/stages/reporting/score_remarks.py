@@ -25,8 +25,8 @@ def remarks(one: DecodedPerson) -> list[Remark]:
     lines = leakage_lines(one.predictions.leakage)
     found: list[Remark] = [("error", line) for line in lines if line.startswith("LEAKAGE")]
     found += _other_predictions(one)
-    found += [("warning", line) for line in lines if line.startswith("Leakage warning")]
     found += _few(one)
+    found += [("warning", line) for line in lines if line.startswith("Leakage warning")]
     found += _unlabelled(one)
     found += _demo(one)
     found += _untrained(one)

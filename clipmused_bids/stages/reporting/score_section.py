@@ -20,6 +20,7 @@ from clipmused_bids.report.scores import (
 )
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.reporting.score_drawings import (
+    FEWEST_POSITIVES,
     Drawing,
     calibration,
     confusions,
@@ -93,11 +94,8 @@ def _scored(one: DecodedPerson, scores: ScoredPerson) -> list[Block]:
         Paragraph(f"Regime: {scores.regime}. {REGIMES.get(scores.regime, '')}".strip()),
         scores_table(scores),
     ]
-    if not scores.averaged:
-        text = (
-            "Scores of responses averaged over repeats are not here: no scored stimulus repeats, or only `group "
-            "--evaluate` stores them."
-        )
+    if not scores.averaged and one.repeats:
+        text = "Stimuli repeat: scores of responses averaged over repeats are stored by the evaluation of the group."
         blocks.append(Paragraph(text))
     if one.found is not None:
         text, tone = difference_text(one.found)
@@ -132,11 +130,13 @@ def _drawn(
     reliability = calibration(predictions, title=title)
     for drawing in (bars, curves, matrix, reliability):
         _store(view, one.participant, drawing)
-    blocks: list[Block] = [] if bars is None else [bars.figure]
+    blocks: list[Block] = [drawing.figure for drawing in (bars, curves) if drawing is not None]
+    if curves is None:
+        text = f"No label has {FEWEST_POSITIVES} scored trials with it, so precision against recall is not drawn."
+        blocks.append(Paragraph(text))
     note = unscorable_note(one.labels)
     blocks += [] if note is None else [note]
     blocks.append(label_table(one.labels))
-    blocks += [] if curves is None else [curves.figure]
     blocks += [] if matrix is None else [matrix.figure, *matrix.beside]
     if reliability is not None:
         blocks.append(Details("Calibration", [reliability.figure]))
