@@ -15,6 +15,7 @@ from clipmused_bids.records import FloatArray, IntArray
 
 FEWEST_STIMULI = 4  # three have three pairs and six orders: no p-value below 1/6
 _SAME = 1e-10
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def rank_matrix(similarity: FloatArray) -> FloatArray:
     n = len(similarity)
     ranks = np.full((n, n), np.nan)
     rows, columns = np.triu_indices(n, k=1)
-    values = np.asarray(similarity, dtype=np.float64)[rows, columns]
+    # Cosines of single precision: pairs that are alike but for rounding are ties.
+    values = np.round(np.asarray(similarity, dtype=np.float64)[rows, columns], _DECIMALS)
     known = np.isfinite(values)
     if known.sum() > 1:
         of_pair = (rankdata(values[known]) - 1) / (known.sum() - 1)

@@ -208,7 +208,8 @@ def _details(
         "HighLevelOf": None if targets is None else targets.high_source,
         "NoClip": reason or None,
         "InitialTokenNorm": INITIAL_SPREAD * options["model"]["width"] ** 0.5,
-        "BestEpoch": config["best_epoch"],
+        # A decoder that was adapted to a newcomer was trained before, on others.
+        "BestEpoch": None if config["decoder"].get("adaptation") else config["best_epoch"],
         "SoftwareVersion": __version__,
     }
 

@@ -11,6 +11,8 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.token_geometry import token_geometry
+from clipmused_bids.stages.reporting.tokens import participant_tokens
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -21,8 +23,12 @@ GroupSection = Callable[[ReportView], Section | None]
 _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not a medical device."
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
-PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
-GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
+PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
+    ("tokens", "What the tokens learned", participant_tokens),
+)
+GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
+    ("token-geometry", "Token geometry", token_geometry),
+)
 
 
 def write_reports(view: ReportView) -> None:
