@@ -84,7 +84,7 @@ def draw_similarity(
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], fraction=0.046, pad=0.03)
     bar.ax.set_yticklabels(["least\nalike", "middle", "most\nalike"], fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 

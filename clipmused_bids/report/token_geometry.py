@@ -121,14 +121,15 @@ def _of_subjects(subject: SubjectTokens | None) -> str:
         values = _pairs(subject.cosines[level])
         beyond = int((np.abs(values) > chance).sum())
         told.append(
-            f"{level} level: cosines from {values.min():.2f} to {values.max():.2f}, mean {values.mean():.2f}; "
-            f"{beyond} of {len(values)} pairs lie beyond what random directions reach (95 % within ±{chance:.2f})"
+            f"{values.min():.2f} to {values.max():.2f} at the {level} level (mean {values.mean():.2f}; {beyond} of "
+            f"{len(values)} pairs beyond chance)"
         )
     own = subject.low_high
     alike = int((np.abs(own) > chance).sum())
     return (
-        f"{start}Learned tokens of different participants, {'. '.join(told)}. The low-level and high-level token of "
-        f"one participant have cosines from {own.min():.2f} to {own.max():.2f} ({alike} of {len(own)} beyond chance)."
+        f"{start}Learned tokens of different participants have cosines from {', and from '.join(told)}; the low-level "
+        f"and the high-level token of one participant, from {own.min():.2f} to {own.max():.2f} ({alike} of {len(own)} "
+        f"beyond chance). By chance: 95 % of the cosines of random directions lie within ±{chance:.2f}."
     )
 
 
@@ -206,7 +207,7 @@ def draw_cosines(cosines: FloatArray, names: Sequence[str], *, title: str) -> by
     bar.ax.tick_params(labelsize=8)
     bar.set_label("cosine", fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -230,10 +231,12 @@ def _table(found: GeometryFindings) -> Table:
         agreements = [_with_p(of.get(level)) for of in (one.with_clip, one.with_others) for level in LEVELS]
         rows.append((f"sub-{one.participant}", *learned, *agreements))
     return Table(
-        caption="Tokens of each participant: what was learned, and agreement of similarities (Spearman, p in brackets)",
+        caption=(
+            "Tokens of each participant: length of the learned tokens and cosine between them; agreement of their "
+            "similarities with CLIP of the same level and with the other participants (Spearman, p in brackets)"
+        ),
         columns=(
-            "participant", "norm, low", "norm, high", "cosine of low and high", "low with CLIP", "high with CLIP",
-            "low with the others", "high with the others",
+            "participant", "norm low", "norm high", "cosine", "CLIP low", "CLIP high", "others low", "others high",
         ),
         rows=rows,
         numeric=(False, *(True,) * 7),
@@ -268,7 +271,8 @@ def _how(found: GeometryFindings) -> Details:
         Paragraph(
             "Agreement with the others: ranks of the pairs of shared test stimuli are averaged over all other "
             "participants; p-values permute stimuli. It shows that responses of different people carry something in "
-            "common about these stimuli, as read by the decoder; the stimuli's labels are enough for that."
+            "common about these stimuli, as read by the decoder; the stimuli's labels are enough for that, and a "
+            "network that was never trained would carry it as well."
         )
     )
     return Details("How to read this, and what it does not show", blocks)

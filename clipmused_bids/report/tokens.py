@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from clipmused_bids.records import FloatArray, IntArray
+from clipmused_bids.records import FloatArray
 from clipmused_bids.report.blocks import Block, Details, Figure, Paragraph, Section, Table
 from clipmused_bids.report.similarity import (
     MOST_CELLS,
@@ -16,89 +16,45 @@ from clipmused_bids.report.similarity import (
     draw_similarity,
     mean_ranks,
 )
+from clipmused_bids.report.token_findings import LEVELS, TokenFindings, is_constant, known_pairs
+from clipmused_bids.report.token_words import cautions, what_is_seen
 
 ANCHOR, TITLE = "tokens", "What the tokens learned"
-LEVELS = ("low", "high")
-SIGNIFICANT = 0.05
-FEW_STIMULI = 20
-_ALIKE = 0.9999
 
 
-@dataclass(frozen=True)
-class ClipAgreement:
-    """How far something made of responses agrees with one level of CLIP.
-
-    Parameters
-    ----------
-    brain : {"low", "high", "voxels", "untrained low", "untrained high"}
-    clip : {"low", "high"}
-    value, p_value, chance_low, chance_high : float
-        NaN where it cannot be told.
-    """
-
-    brain: str
-    clip: str
-    value: float
-    p_value: float
-    chance_low: float
-    chance_high: float
-
-
-@dataclass(frozen=True)
-class TokenFindings:
-    """What an evaluation found about one participant's tokens.
-
-    Parameters
-    ----------
-    participant : str
-    brain, clip : mapping of str to ndarray of shape (n, n)
-        Similarities by level; levels of CLIP that are not known are missing. Of one fold, where there are several.
-    group : ndarray of int, shape (n,)
-        What stimuli are ordered by; ascending.
-    group_names : sequence of str
-    ordered_by : str
-        ``label`` or ``rarest label``.
-    agreements : sequence of ClipAgreement
-    n_stimuli, n_tested : int
-        Stimuli that entered, and that were tested.
-    n_folds : int
-        0 without a cross-validation.
-    guided : mapping of str to bool
-        Whether a level of CLIP was in the loss.
-    seen : bool
-        Whether the stimuli of the test trials were in the training data too.
-    no_clip : str
-        Why there are no features of CLIP; empty where there are.
-    untrained : bool
-        Whether the weights that were kept are those before training.
-    """
-
-    participant: str
-    brain: Mapping[str, FloatArray]
-    clip: Mapping[str, FloatArray]
-    group: IntArray
-    group_names: Sequence[str]
-    ordered_by: str
-    agreements: Sequence[ClipAgreement]
-    n_stimuli: int
-    n_tested: int
-    n_folds: int
-    guided: Mapping[str, bool]
-    seen: bool
-    no_clip: str
-    untrained: bool
-
-
-def token_section(found: TokenFindings) -> Section:
-    """Tell in words, then show the matrices of both levels and their agreement."""
-    blocks: list[Block] = [Paragraph(_seen(found))]
-    blocks += [Paragraph(text, tone="note") for text in _cautions(found)]
-    if len(found.group) > 1:
-        for level in LEVELS:
-            blocks += _matrices(found, level)
+def token_figures(found: TokenFindings) -> dict[str, Figure]:
+    """Draw the matrices of both levels (of CLIP's those that vary) and their agreement, by name in the page's order."""
+    figures: dict[str, Figure] = {}
+    for level in LEVELS if len(found.group) > 1 else ():
+        clip = level in found.clip and not is_constant(found.clip[level])
+        # A token whose level of CLIP is not shown does not stand beside the other level's.
+        width: Literal["full", "half"] = "half" if clip or not found.clip else "full"
+        if clip:
+            matrix = found.clip[level]
+            figures[f"clip{level}"] = _matrix(found, matrix, what=f"CLIP, {level} level", width=width)
+        what = f"{level}-level token of sub-{found.participant}"
+        figures[f"token{level}"] = _matrix(found, found.brain[level], what=what, width=width)
     rows = agreement_rows(found)
     if rows:
-        blocks += [_agreement_figure(found, rows), _agreement_table(rows)]
+        figures["agreement"] = _agreement_figure(found, rows)
+    return figures
+
+
+def token_section(found: TokenFindings, figures: Mapping[str, Figure]) -> Section:
+    """Tell in words, then show the figures.
+
+    Parameters
+    ----------
+    found : TokenFindings
+    figures : mapping of str to Figure
+        From `token_figures`.
+    """
+    blocks: list[Block] = [Paragraph(what_is_seen(found))]
+    blocks += [Paragraph(text, tone="note") for text in cautions(found)]
+    blocks += figures.values()
+    rows = agreement_rows(found)
+    if rows:
+        blocks.append(_agreement_table(rows))
     blocks.append(_how(found))
     return Section(ANCHOR, TITLE, blocks)
 
@@ -123,99 +79,11 @@ def agreement_rows(found: TokenFindings) -> list[AgreementRow]:
     return rows
 
 
-def _seen(found: TokenFindings) -> str:
-    """Say what is seen, level by level."""
-    if found.n_stimuli < 2:
-        return "A single stimulus was tested, so there is no pair of stimuli to compare."
-    if not found.clip:
-        return f"The tokens' similarities are shown alone: {found.no_clip or 'CLIP features are not known'}."
-    return " ".join(_sentence(found, level) for level in LEVELS)
-
-
-def _sentence(found: TokenFindings, level: str) -> str:
-    which = f"The {level}-level token"
-    if level not in found.clip:
-        return f"{which} has no target to be compared with: this dataset has no {level} level of CLIP."
-    of = {(one.brain, one.clip): one for one in found.agreements}
-    one, voxels = of.get((level, level)), of.get(("voxels", level))
-    if one is None or not np.isfinite(one.value):
-        return f"{which} cannot be compared with CLIP: {_why_not(found, level)}."
-    numbers = f"Spearman {one.value:.2f}, p = {one.p_value:.3f}"
-    if one.p_value > SIGNIFICANT:
-        text = f"{which} agrees with CLIP's {level} level no better than chance ({numbers})"
-    else:
-        text = f"{which} finds stimuli alike that CLIP's {level} level finds alike ({numbers})"
-    if voxels is not None and np.isfinite(voxels.value):
-        word = "more than" if one.value > voxels.value else "no more than"
-        beside = f"voxels {voxels.value:.2f}"
-        text += (
-            f", {word} the responses themselves do ({beside})"
-            if one.p_value <= SIGNIFICANT
-            else f"; the responses themselves: {voxels.value:.2f}"
-        )
-    return f"{text}."
-
-
-def _why_not(found: TokenFindings, level: str) -> str:
-    pairs = found.clip[level][np.triu_indices(len(found.clip[level]), k=1)]
-    if len(pairs) and np.nanmax(pairs) - np.nanmin(pairs) < 1 - _ALIKE:
-        return f"to this CLIP model all tested stimuli are the same at the {level} level"
-    return f"{found.n_stimuli} tested stimuli are too few"
-
-
-def _cautions(found: TokenFindings) -> list[str]:
-    """What the reader must know before he believes a number."""
-    notes = []
-    if found.untrained:
-        notes.append(
-            "The weights that were kept are those before training: no epoch was better. What the tokens show here is "
-            "the responses seen through random weights, not something learned."
-        )
-    if found.seen and found.n_stimuli > 1:
-        notes.append(
-            "The tested trials show stimuli that training knew (other trials of them), so agreement with CLIP may be "
-            "what was learned about these stimuli; it says nothing about new ones."
-        )
-    if 1 < found.n_stimuli < FEW_STIMULI:
-        n_pairs = found.n_stimuli * (found.n_stimuli - 1) // 2
-        notes.append(
-            f"{found.n_stimuli} stimuli make {n_pairs} pairs: only strong agreement could be told from chance."
-        )
-    off = [level for level in LEVELS if level in found.clip and not found.guided.get(level)]
-    notes += [
-        f"CLIP's {level} level did not guide this decoder; it is shown for comparison." for level in off
-    ]
-    same = [text for level in found.clip if (text := _alike(found, level))]
-    return notes + same
-
-
-def _alike(found: TokenFindings, level: str) -> str:
-    cosines = found.clip[level]
-    pairs = cosines[np.triu_indices(len(cosines), k=1)]
-    pairs = pairs[np.isfinite(pairs)]
-    n_alike = int((pairs > _ALIKE).sum())
-    if n_alike < 0.1 * len(pairs) or n_alike < 1:
-        return ""
-    return (
-        f"To CLIP's {level} level {n_alike} of {len(pairs)} pairs of different stimuli are one and the same; "
-        "the model does not tell them apart."
-    )
-
-
-def _matrices(found: TokenFindings, level: str) -> list[Block]:
-    sides = [("CLIP", found.clip), ("token", found.brain)]
-    return [
-        _matrix(found, matrices[level], side=side, level=level)
-        for side, matrices in sides
-        if level in matrices
-    ]
-
-
-def _matrix(found: TokenFindings, similarity: FloatArray, *, side: str, level: str) -> Figure:
+def _matrix(
+    found: TokenFindings, similarity: FloatArray, *, what: str, width: Literal["full", "half"]
+) -> Figure:
     within, between = mean_ranks(similarity, found.group)
-    pairs = similarity[np.triu_indices(len(similarity), k=1)]
-    pairs = pairs[np.isfinite(pairs)]
-    what = f"CLIP, {level} level" if side == "CLIP" else f"{level}-level token of sub-{found.participant}"
+    pairs = known_pairs(similarity)
     ranks = _ranks_in_words(found, within, between)
     span = f"Cosines from {pairs.min():.2f} to {pairs.max():.2f}." if len(pairs) else ""
     return Figure(
@@ -223,7 +91,7 @@ def _matrix(found: TokenFindings, similarity: FloatArray, *, side: str, level: s
         "image/png",
         alt=f"Similarity matrix of {len(similarity)} test stimuli, {what}. {ranks} {span}".strip(),
         caption=f"{what}: which pairs of test stimuli are alike. {ranks} {span}".strip(),
-        width="half",
+        width=width,
     )
 
 

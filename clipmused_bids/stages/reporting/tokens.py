@@ -6,14 +6,9 @@ import numpy as np
 
 from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.outputs.token_files import read_stimulus_tokens
-from clipmused_bids.report.blocks import Figure, Section
-from clipmused_bids.report.tokens import (
-    LEVELS,
-    ClipAgreement,
-    TokenFindings,
-    agreement_rows,
-    token_section,
-)
+from clipmused_bids.report.blocks import Section
+from clipmused_bids.report.token_findings import ClipAgreement, TokenFindings
+from clipmused_bids.report.tokens import token_figures, token_section
 from clipmused_bids.stages.reporting.view import ReportView
 from clipmused_bids.targets.similarity import similarity_matrix
 
@@ -33,13 +28,12 @@ def participant_tokens(view: ReportView, participant: str) -> Section | None:
     found = token_findings(view, participant)
     if found is None:
         return None
-    section = token_section(found)
-    drawn = [block for block in section.blocks if isinstance(block, Figure)]
-    for name, figure in zip(_figure_names(found), drawn, strict=True):
+    figures = token_figures(found)
+    for name, figure in figures.items():
         ending = "svg" if figure.media_type == "image/svg+xml" else "png"
         stem = f"sub-{participant}_desc-{view.model_label}_{name}.{ending}"
         write_bytes(view.tree.figures(participant) / stem, figure.image)
-    return section
+    return token_section(found, figures)
 
 
 def token_findings(view: ReportView, participant: str) -> TokenFindings | None:
@@ -74,17 +68,6 @@ def token_findings(view: ReportView, participant: str) -> TokenFindings | None:
         no_clip=sidecar["NoClip"] or "",
         untrained=sidecar["BestEpoch"] == 0,
     )
-
-
-def _figure_names(found: TokenFindings) -> list[str]:
-    """Names of the section's figures, in its order."""
-    names = []
-    if len(found.group) > 1:
-        names = [
-            f"{side}{level}" for level in LEVELS
-            for side, known in (("clip", found.clip), ("token", found.brain)) if level in known
-        ]  # fmt: skip
-    return [*names, "agreement"] if agreement_rows(found) else names
 
 
 def _number(value: float | None) -> float:
