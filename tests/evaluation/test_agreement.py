@@ -57,7 +57,8 @@ def test_copied_features_agree_and_shuffled_ones_do_not() -> None:
     shuffled = cosines(features[rng.permutation(40)])
     orders = draw_permutations(40, n_permutations=999, seed=0)
     found = [
-        agreement_of(one) for one in rank_correlations(np.stack([copied, shuffled]), cosines(features), orders)
+        agreement_of(one)
+        for one in rank_correlations(np.stack([copied, shuffled]), cosines(features), orders)
     ]
     assert found[0].value > 0.97
     assert found[0].p_value == pytest.approx(1 / 1000)
