@@ -13,6 +13,8 @@ from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
 from clipmused_bids.stages.reporting.score_section import scores_section
 from clipmused_bids.stages.reporting.score_summary import group_link, participant_summary
+from clipmused_bids.stages.reporting.token_geometry import token_geometry
+from clipmused_bids.stages.reporting.tokens import participant_tokens
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -25,8 +27,11 @@ _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
 PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
     ("scores", "How it decodes", scores_section),
+    ("tokens", "What the tokens learned", participant_tokens),
 )
-GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
+GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
+    ("token-geometry", "Token geometry", token_geometry),
+)
 
 
 def write_reports(view: ReportView) -> None:
