@@ -236,6 +236,10 @@ class NetworkMethod:
     ) -> tuple[Network, History]:
         """Train on all trials for as many epochs as the validation trials chose; their history is kept."""
         n_epochs = history.best_epoch
+        logger.info(
+            "%s: trained again on training and validation trials together, for the %d epochs that these chose.",
+            self.kind.name, n_epochs,
+        )  # fmt: skip
         nothing = validation.subset(np.empty(0, dtype=np.int64))
         model, _ = self._train(
             joined_trials(train, validation), nothing, seed=seed, context=context, n_epochs=n_epochs

@@ -15,8 +15,6 @@ from clipmused_bids.stages.pace import Pace, plural
 from clipmused_bids.stages.terminal import time_text
 
 logger = logging.getLogger(__name__)
-# Whatever else is hushed (`warnings_only`): how far it is is news.
-logger.setLevel(logging.DEBUG)
 
 EpochReport = Callable[[dict[str, Any]], None]
 Clock = Callable[[], float]
@@ -30,15 +28,26 @@ _PACKAGE = "clipmused_bids"
 
 @contextmanager
 def warnings_only(hushed: bool) -> Iterator[None]:
-    """Say warnings and errors of the stages only, where ``hushed``: what repeats itself was said once."""
-    stages = logging.getLogger(__package__)
-    before = stages.level
-    if hushed:
-        stages.setLevel(logging.WARNING)
+    """Show warnings and errors of the stages only, where ``hushed``: what repeats itself was said once.
+
+    Log files keep every line.
+    """
+    handlers = [
+        one for one in logging.getLogger(_PACKAGE).handlers if not isinstance(one, logging.FileHandler)
+    ]
+    for handler in handlers if hushed else ():
+        handler.addFilter(_is_news)
     try:
         yield
     finally:
-        stages.setLevel(before)
+        for handler in handlers:
+            handler.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is no stage's, or one of warnings and of how far it is."""
+    of_stage = record.name.startswith(f"{__package__}.") and record.name != __name__
+    return record.levelno >= logging.WARNING or not of_stage
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import os
@@ -169,14 +170,31 @@ def test_what_an_error_leaves_open_ends_with_what_is_around_it() -> None:
         assert shown._paces == []
 
 
-def test_progress_is_told_where_the_stages_are_hushed(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Clock()
-    with caplog.at_level(logging.INFO), warnings_only(True), listening(Progress(clock=clock)):
-        logging.getLogger("clipmused_bids.stages.train").info("the same again")
+def test_progress_is_told_where_the_stages_are_hushed_and_the_log_file_keeps_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, said = Clock(), io.StringIO()
+    package = logging.getLogger("clipmused_bids")
+    file = logging.FileHandler(tmp_path / "log.txt")
+    monkeypatch.setattr(package, "handlers", [logging.StreamHandler(said), file])
+    monkeypatch.setattr(package, "level", logging.DEBUG)
+    stage = logging.getLogger("clipmused_bids.stages.train")
+    with warnings_only(True), listening(Progress(clock=clock)):
+        stage.info("the same again")
+        stage.warning("odd")
         with long_work("Things", 3, "thing") as work:
             clock.now += 30.0
             work.advance()
-    assert lines_of(caplog) == ["Things: 3 things; 1 done in 30 s, about 60 s left."]
+    stage.info("something new")
+    file.close()
+    estimate = "Things: 3 things; 1 done in 30 s, about 60 s left."
+    assert said.getvalue().splitlines() == ["odd", estimate, "something new"]
+    assert (tmp_path / "log.txt").read_text().splitlines() == [
+        "the same again",
+        "odd",
+        estimate,
+        "something new",
+    ]
 
 
 def test_an_epoch_is_logged_in_detail_only(caplog: pytest.LogCaptureFixture) -> None:
