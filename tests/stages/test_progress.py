@@ -171,13 +171,13 @@ def test_what_an_error_leaves_open_ends_with_what_is_around_it() -> None:
 
 
 def test_progress_is_told_where_the_stages_are_hushed_and_the_log_file_keeps_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, said = Clock(), io.StringIO()
     package = logging.getLogger("clipmused_bids")
     file = logging.FileHandler(tmp_path / "log.txt")
     monkeypatch.setattr(package, "handlers", [logging.StreamHandler(said), file])
-    monkeypatch.setattr(package, "level", logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger=package.name)
     stage = logging.getLogger("clipmused_bids.stages.train")
     with warnings_only(True), listening(Progress(clock=clock)):
         stage.info("the same again")
