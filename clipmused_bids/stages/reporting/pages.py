@@ -9,6 +9,7 @@ from functools import partial
 from clipmused_bids import __version__
 from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.long_work import each_of
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
 from clipmused_bids.stages.reporting.score_section import scores_section
@@ -45,10 +46,11 @@ def write_reports(view: ReportView) -> None:
         If writing fails.
     """
     written = []
-    for participant in view.people:
-        path = view.tree.report(participant)
-        write_bytes(path, render(participant_page(view, participant)))
-        written.append(path.name)
+    with each_of(view.people, "Reports", "page") as people:
+        for participant in people:
+            path = view.tree.report(participant)
+            write_bytes(path, render(participant_page(view, participant)))
+            written.append(path.name)
     if view.plan.config.level == "group":
         write_bytes(view.tree.report(None), render(group_page(view)))
         written.append(view.tree.report(None).name)
