@@ -2,84 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
 from clipmused_bids.records import FloatArray
+from clipmused_bids.report.canvas import OUR_COLOUR, blank, svg
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe and Ito's palette: told apart with any kind of colour vision.
-OUR_COLOUR, FLOOR_COLOUR, OTHER_COLOURS = (
-    "#0072B2",
-    "#999999",
-    ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-)
 MOST_LABELS = 40
-
-
-def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) -> bytes:
-    """Draw loss terms and the validation score against the epoch, and below how the tokens do where there are any.
-
-    Parameters
-    ----------
-    columns : mapping of str to sequence of float
-        Training history: one value for each epoch.
-        Values before training come first (epoch 0).
-    best_epoch : int
-        Epoch whose weights were kept; marked by a line.
-
-    Returns
-    -------
-    bytes
-        SVG.
-    """
-    losses = {name: values for name, values in columns.items() if name.startswith(("loss", "val_loss"))}
-    scores = {"validation mAP": columns["val_map"]} if "val_map" in columns else {}
-    rows: list[dict[str, Mapping[str, Sequence[float]]]] = [{"loss": losses, "validation score": scores}]
-    if any(name.startswith("rank_") for name in columns):
-        rows.append(_token_curves(columns))
-    figure = _figure(width=8.0, height=3.6 * len(rows))
-    parts = figure.subfigures(len(rows), 1, squeeze=False)
-    for part, panels in zip(parts[:, 0], rows, strict=True):
-        for place, (title, curves) in enumerate(panels.items(), start=1):
-            axes = part.add_subplot(1, len(panels), place)
-            _draw_curves(axes, curves, best_epoch=best_epoch)
-            axes.set(xlabel="epoch", title=title)
-            if title == "loss" and curves:
-                axes.set_yscale("log")
-    return _svg(figure)
-
-
-def _token_curves(columns: Mapping[str, Sequence[float]]) -> dict[str, Mapping[str, Sequence[float]]]:
-    """Three panels: directions of each token, cosine between trials, agreement with both levels of CLIP."""
-
-    def curves(prefix: str, words: str) -> dict[str, Sequence[float]]:
-        found = {name: values for name, values in columns.items() if name.startswith(prefix)}
-        return {name.removeprefix(prefix).replace("_", words): values for name, values in found.items()}
-
-    return {
-        "effective rank of tokens": curves("rank_", " "),
-        "mean cosine of trials": curves("cosine_", " "),
-        "agreement with CLIP": curves("agreement_", " with CLIP "),
-    }
-
-
-def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[float]], *, best_epoch: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for colour, (name, values) in zip((OUR_COLOUR, *OTHER_COLOURS) * 3, curves.items(), strict=False):
-        style = "--" if name.startswith("val") else "-"
-        axes.plot(np.arange(len(values)), values, color=colour, linestyle=style, label=name.replace("_", " "))
-    axes.axvline(best_epoch, color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="weights kept")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Below the axes, where it hides no curve.
-    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *, title: str) -> bytes:
@@ -93,7 +23,7 @@ def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *
     title : str
     """
     order = [int(k) for k in np.argsort(-scores, kind="stable") if np.isfinite(scores[k])][:MOST_LABELS]
-    figure = _figure(width=6.0, height=1.2 + 0.24 * max(len(order), 1))
+    figure = blank(width=6.0, height=1.2 + 0.24 * max(len(order), 1))
     axes = figure.add_subplot()
     places = np.arange(len(order))
     axes.barh(places, scores[order], color=OUR_COLOUR, height=0.7, label="average precision")
@@ -104,20 +34,4 @@ def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="average precision", title=title)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    return _svg(figure)
-
-
-def _figure(*, width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: Figure) -> bytes:
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    # Text stays text, and equal figures are equal bytes: no date, no random identifiers.
-    with rc_context({"svg.hashsalt": "clipmused", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(figure)

@@ -16,7 +16,7 @@ from clipmused_bids.dataset.outputs.weights import StoredModel, history_path, re
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import History
 from clipmused_bids.report.figures import label_scores as drawn_labels
-from clipmused_bids.report.figures import training_curves
+from clipmused_bids.report.training import training_curves
 from clipmused_bids.report.methods_text import MethodsFacts, methods_text
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.scored import Scored, label_scores

@@ -11,6 +11,8 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.group_comparison import ablations_section, comparison_section, folds_section
+from clipmused_bids.stages.reporting.group_summary import group_summary
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,11 @@ _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not 
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
 PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
-GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
+GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
+    ("comparison", "Methods compared", comparison_section),
+    ("ablations", "Ablations", ablations_section),
+    ("folds", "Folds", folds_section),
+)
 
 
 def write_reports(view: ReportView) -> None:
@@ -90,10 +96,11 @@ def _participant_summary(view: ReportView, participant: str) -> Sequence[Block]:
 
 
 def _group_summary(view: ReportView) -> Sequence[Block]:
-    return [
-        Paragraph(f"sub-{participant} failed: {error}", tone="error")
-        for participant, error in view.errors.items()
-    ]
+    try:
+        return group_summary(view)
+    except ClipMusedError as error:
+        logger.warning("Report, summary of the group: %s", error)
+        return [Paragraph(f"This summary could not be made: {error}", tone="error")]
 
 
 def _subtitle(view: ReportView) -> str:
