@@ -31,7 +31,9 @@ def score_figure(found: Standing) -> Figure:
     axes.set_xlabel(f"{metric_name(found.metric)} of held-out trials, mean over participants")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     intervals = any(math.isfinite(row.low) for row in rows)
-    lines = "Lines are 95 % t intervals over participants." if intervals else "One participant has no interval."
+    lines = (
+        "Lines are 95 % t intervals over participants." if intervals else "One participant has no interval."
+    )
     return Figure(
         svg(figure), "image/svg+xml",
         alt=f"{metric_name(found.metric)} of {len(rows)} methods: "
@@ -43,7 +45,9 @@ def score_figure(found: Standing) -> Figure:
     )  # fmt: skip
 
 
-def difference_figure(rows: Sequence[ComparisonRow], *, metric: str, rival: str, ours: str, what: str) -> Figure:
+def difference_figure(
+    rows: Sequence[ComparisonRow], *, metric: str, rival: str, ours: str, what: str
+) -> Figure:
     """Draw paired differences to one rival with both intervals.
 
     Parameters
@@ -60,7 +64,9 @@ def difference_figure(rows: Sequence[ComparisonRow], *, metric: str, rival: str,
     for place, row in enumerate(rows):
         _point(axes, place - 0.13, row.difference, row.people_low, row.people_high, ours=row.method == ours)
         if math.isfinite(row.stimuli_low):
-            axes.plot([row.stimuli_low, row.stimuli_high], [place + 0.2] * 2, color=_STIMULI, linestyle=(0, (3, 1)))
+            axes.plot(
+                [row.stimuli_low, row.stimuli_high], [place + 0.2] * 2, color=_STIMULI, linestyle=(0, (3, 1))
+            )
     axes.plot([], [], color=_REST, label="over participants")
     if any(math.isfinite(row.stimuli_low) for row in rows):
         axes.plot([], [], color=_STIMULI, linestyle=(0, (3, 1)), label="over stimuli")
@@ -121,7 +127,9 @@ def metrics_table(rows: Sequence[ComparisonRow], *, ours: str) -> Table:
         cells = [method]
         for metric in metrics:
             one = found.get(metric)
-            cells += ["n/a"] * 3 if one is None else [shown(one.value), span(one.low, one.high), shown(one.floor)]
+            cells += (
+                ["n/a"] * 3 if one is None else [shown(one.value), span(one.low, one.high), shown(one.floor)]
+            )
         body.append(cells)
     heads = [name for metric in metrics for name in (metric_name(metric), "95 % interval", "floor")]
     caption = "All metrics; of the Hamming distance lower is better."
@@ -144,7 +152,9 @@ def cost_table(found: Standing, seconds: Mapping[str, tuple[float, float]]) -> T
         for row in found.ranked
     ]  # fmt: skip
     heads = ("method", "shared parameters", "per participant", "fit", "decode")
-    return _table("What each method costs; times are of this machine.", heads, rows, text={0}, marked=found.ours.method)
+    return _table(
+        "What each method costs; times are of this machine.", heads, rows, text={0}, marked=found.ours.method
+    )
 
 
 def shown(value: float) -> str:
@@ -172,7 +182,9 @@ def p_text(value: float) -> str:
 def _point(axes: Axes, place: float, value: float, low: float, high: float, *, ours: bool) -> None:
     colour = OUR_COLOUR if ours else _REST
     if math.isfinite(low):
-        axes.plot([low, high], [place, place], color=colour, linewidth=2.5 if ours else 1.5, solid_capstyle="butt")
+        axes.plot(
+            [low, high], [place, place], color=colour, linewidth=2.5 if ours else 1.5, solid_capstyle="butt"
+        )
     axes.plot([value], [place], "D" if ours else "o", color=colour, markersize=8 if ours else 6)
 
 

@@ -110,10 +110,12 @@ def _of_stimuli(facts: Circumstances) -> list[tuple[str, str]]:
 def _of_decoder(facts: Circumstances) -> list[tuple[str, str]]:
     rows = []
     if facts.demo_clip:
-        text = "It knows simulated scenes only; on these data its guidance carries next to no meaning. Not for a result."
+        text = "It knows simulated scenes only; on these data guidance carries next to no meaning: not for a result."
         rows.append(("CLIP model demo", text))
     if not facts.guided:
-        rows.append(("No guidance", "CLIP guided no level of this decoder: what is scored is the network alone."))
+        rows.append(
+            ("No guidance", "CLIP guided no level of this decoder: what is scored is the network alone.")
+        )
     if facts.untrained:
         text = "No epoch was better than the start by a standard error, so the scores are those of its start."
         rows.append((f"Left as it started: {', '.join(facts.untrained)}", text))

@@ -109,7 +109,9 @@ def headline(found: Standing) -> tuple[str, Tone]:
     names, first = _listed([row.method for row in best]), best[0]
     many = len(best) > 1
     among = f" of {len(found.ranked)} methods" if len(found.ranked) > 1 else ""
-    score = f"{metric_name(found.metric)} {first.value:.3f}{' each' if many else ''} (floor {first.floor:.3f})"
+    score = (
+        f"{metric_name(found.metric)} {first.value:.3f}{' each' if many else ''} (floor {first.floor:.3f})"
+    )
     text = f"{names} score{'' if many else 's'} highest{among}: {score}"
     if first.value <= first.floor + ROUNDING:
         return f"{text}: no method scores above what knowing nothing would.", "warning"

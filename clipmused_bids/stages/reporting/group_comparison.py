@@ -53,7 +53,9 @@ def _what_is_seen(results: GroupResults) -> str:
     how = f"means over {folds} folds" if folds else f"one split (rule: {details['SplitRule']})"
     tests = details.get("Permutations") or 0
     exchanged = f"; {tests:,} permutations, exchanging {details['Exchanged']}" if tests else ""
-    alike = " All probabilities were calibrated alike on validation trials." if details.get("Calibrated") else ""
+    alike = (
+        " All probabilities were calibrated alike on validation trials." if details.get("Calibrated") else ""
+    )
     return (
         f"{len(found.ranked)} method(s) were scored on the same held-out trials of {found.n_people} participant(s), by "
         f"{metric_name(found.metric)}, {how}{exchanged}.{alike} The full numbers are in the comparison table of the "

@@ -32,8 +32,8 @@ def _before_scores(view: ReportView) -> list[Block]:
     configs = configs_of(view.tree.model_folder(view.model_label))
     if not configs:
         text = (
-            f"Nothing was trained yet under the model label {view.model_label}: responses of {people} are prepared, and "
-            "nothing can be said about how they decode."
+            f"Nothing was trained yet under the model label {view.model_label}: responses of {people} are prepared, "
+            "and nothing can be said about how they decode."
         )
         return [Paragraph(text, tone="note")]
     method = next(iter(configs.values()))["method"]
@@ -87,7 +87,7 @@ def circumstances(view: ReportView, results: GroupResults) -> Circumstances:
     found, config = results.standing, config_of(view, model_label=view.model_label)
     guided = METHODS[config["method"]].guided if config else False
     levels = config.get("guidance") or {}
-    pictures = () if view.catalogue is None else view.catalogue.stimuli.pictures
+    pictures = () if view.catalogue is None else view.catalogue.stimuli.picture
     return Circumstances(
         n_people=found.n_people,
         n_stimuli=_n_test_stimuli(view, results),

@@ -11,8 +11,15 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
-from clipmused_bids.stages.reporting.group_comparison import ablations_section, comparison_section, folds_section
+from clipmused_bids.stages.reporting.group_comparison import (
+    ablations_section,
+    comparison_section,
+    folds_section,
+)
+from clipmused_bids.stages.reporting.group_people import labels_section, participants_section
+from clipmused_bids.stages.reporting.group_provenance import provenance_section
 from clipmused_bids.stages.reporting.group_summary import group_summary
+from clipmused_bids.stages.reporting.group_training import training_section
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -26,8 +33,12 @@ _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not 
 PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
 GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
     ("comparison", "Methods compared", comparison_section),
+    ("participants", "Participants", participants_section),
+    ("labels", "Labels", labels_section),
+    ("training", "Training", training_section),
     ("ablations", "Ablations", ablations_section),
     ("folds", "Folds", folds_section),
+    ("provenance", "Provenance", provenance_section),
 )
 
 
