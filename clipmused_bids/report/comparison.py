@@ -16,30 +16,36 @@ if TYPE_CHECKING:
 
 _REST = "#4d4d4d"
 _STIMULI = OTHER_COLOURS[0]
-_WIDTH = 7.0
+_WIDTH = 5.6
+_MOST_VARIANTS = 4
 
 
 def score_figure(found: Standing) -> Figure:
-    """Draw the score of each method with its interval over participants, and the floor."""
-    rows, ours = found.ranked, found.ours.method
+    """Draw the score of each method with its interval over participants, and the floor.
+
+    More than a few ablations would hide the methods: they are left to their own figure then.
+    """
+    hidden = found.variants if len(found.variants) > _MOST_VARIANTS else ()
+    rows, ours = tuple(row for row in found.ranked if row not in hidden), found.ours.method
     figure = blank(width=_WIDTH, height=1.25 + 0.27 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         _point(axes, place, row.value, row.low, row.high, ours=row.method == ours)
     _floors(axes, [row.floor for row in rows])
     _named(axes, [row.method for row in rows], ours=ours)
-    axes.set_xlabel(f"{metric_name(found.metric)} of held-out trials, mean over participants")
+    axes.set_xlabel(f"{metric_name(found.metric)}, mean over participants", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     intervals = any(math.isfinite(row.low) for row in rows)
     lines = (
         "Lines are 95 % t intervals over participants." if intervals else "One participant has no interval."
     )
+    rest = f"{len(hidden)} ablations are drawn below. " if hidden else ""
     return Figure(
         svg(figure), "image/svg+xml",
         alt=f"{metric_name(found.metric)} of {len(rows)} methods: "
         + "; ".join(f"{row.method} {row.value:.3f}" for row in rows)
         + f"; floor {_floor_text(rows)}.",
-        caption=f"{metric_name(found.metric)} of each method on the same test trials. {lines} Blue diamond: {ours}. "
+        caption=f"Score of each method on the same test trials. {lines} Blue diamond: {ours}. {rest}"
         "Grey: what knowing nothing would score. Intervals that overlap do not mean that methods are alike: "
         "differences within people are below.",
     )  # fmt: skip
@@ -68,18 +74,23 @@ def difference_figure(
                 [row.stimuli_low, row.stimuli_high], [place + 0.2] * 2, color=_STIMULI, linestyle=(0, (3, 1))
             )
     axes.plot([], [], color=_REST, label="over participants")
-    if any(math.isfinite(row.stimuli_low) for row in rows):
+    over_stimuli = any(math.isfinite(row.stimuli_low) for row in rows)
+    if over_stimuli:
         axes.plot([], [], color=_STIMULI, linestyle=(0, (3, 1)), label="over stimuli")
     _named(axes, [row.method for row in rows], ours=ours)
-    axes.set_xlabel(f"difference in {metric_name(metric)} to {rival} (right: better than it)")
+    axes.set_xlabel(f"{metric_name(metric)} minus that of {rival} (right: better)", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    shown = "; ".join(f"{row.method} {row.difference:+.3f}" for row in rows)
+    lines = "Solid: 95 % interval over participants."
+    if over_stimuli:
+        lines = "Solid: 95 % interval over participants; dashed: over stimuli, with these participants fixed."
+    elif not any(math.isfinite(row.people_low) for row in rows):
+        lines = "One participant and few stimuli give no interval."
+    shown = "; ".join(f"{row.method} {signed(row.difference)}" for row in rows)
     return Figure(
         svg(figure), "image/svg+xml",
         alt=f"Differences in {metric_name(metric)} to {rival}: {shown}.",
-        caption=f"Each method minus {rival}, {what}, within the same people and trials. Solid: 95 % interval over "
-        "participants; dashed: over stimuli, these participants fixed. An interval that crosses 0 leaves open which is "
-        "better; it does not show that they are equal.",
+        caption=f"Each method minus {rival}, {what}, within the same people and trials. {lines} "
+        "An interval that crosses 0 leaves open which is better; it does not show that they are equal.",
     )  # fmt: skip
 
 
@@ -164,7 +175,8 @@ def shown(value: float) -> str:
 
 def signed(value: float) -> str:
     """Three digits with their sign, or ``n/a``."""
-    return "n/a" if math.isnan(value) else f"{value:+.3f}"
+    # + 0.0: no minus before a zero.
+    return "n/a" if math.isnan(value) else f"{round(value, 3) + 0.0:+.3f}"
 
 
 def span(low: float, high: float, *, sign: str = "") -> str:

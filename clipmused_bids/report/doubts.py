@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipmused_bids.evaluation.inference import FEWEST_STIMULI
+from clipmused_bids.report.standing import count
 
 FEW_PEOPLE = 5
 
@@ -38,6 +39,8 @@ class Circumstances:
         Sentences on leaks that were allowed, warnings and transductive standardisation.
     n_near_duplicates : int or None
         Pairs of nearly equal pictures of test and training; None where they were not looked for.
+    simulated : bool
+        Whether the simulator made the data.
     demo_clip : bool
         Whether guidance is by the CLIP model of the simulated scenes, on data that are not simulated.
     guided : bool
@@ -58,6 +61,7 @@ class Circumstances:
     n_folds: int = 0
     leakage: Sequence[str] = ()
     n_near_duplicates: int | None = None
+    simulated: bool = False
     demo_clip: bool = False
     guided: bool = True
     n_labels: int = 0
@@ -74,7 +78,10 @@ def scope(regime: str) -> str:
 
 def doubts(facts: Circumstances) -> list[tuple[str, str]]:
     """Rows of a table: what it is, and what follows from it."""
-    rows = [("Leakage", line) for line in facts.leakage]
+    rows = []
+    for line in facts.leakage:
+        head, _, text = line.partition(": ")
+        rows.append((head.capitalize(), f"{text[:1].upper()}{text[1:]}"))
     return [*rows, *_of_people(facts), *_of_stimuli(facts), *_of_decoder(facts), *_of_choice(facts)]
 
 
@@ -91,12 +98,12 @@ def _of_stimuli(facts: Circumstances) -> list[tuple[str, str]]:
     rows = []
     if facts.n_stimuli is not None and facts.n_stimuli < FEWEST_STIMULI:
         text = f"Fewer than {FEWEST_STIMULI} are no sample of stimuli: there is no interval over them."
-        rows.append((_count(facts.n_stimuli, "test stimulus", "test stimuli"), text))
+        rows.append((count(facts.n_stimuli, "test stimulus", "test stimuli"), text))
     if facts.n_scored_labels < facts.n_labels:
         text = "The others have no positive or no negative test trial, so nothing is said about them."
         rows.append((f"{facts.n_scored_labels} of {facts.n_labels} labels scored", text))
     if facts.n_near_duplicates:
-        pairs = _count(facts.n_near_duplicates, "pair", "pairs")
+        pairs = count(facts.n_near_duplicates, "pair", "pairs")
         text = "Pictures of the test set have nearly equal ones among those trained on: its stimuli are not all new."
         rows.append((f"{pairs} of near-duplicates", text))
     if facts.stimuli_missing:
@@ -109,6 +116,8 @@ def _of_stimuli(facts: Circumstances) -> list[tuple[str, str]]:
 
 def _of_decoder(facts: Circumstances) -> list[tuple[str, str]]:
     rows = []
+    if facts.simulated:
+        rows.append(("Simulated data", "Nothing here speaks about brains: the simulator made the responses."))
     if facts.demo_clip:
         text = "It knows simulated scenes only; on these data guidance carries next to no meaning: not for a result."
         rows.append(("CLIP model demo", text))
@@ -117,8 +126,9 @@ def _of_decoder(facts: Circumstances) -> list[tuple[str, str]]:
             ("No guidance", "CLIP guided no level of this decoder: what is scored is the network alone.")
         )
     if facts.untrained:
-        text = "No epoch was better than the start by a standard error, so the scores are those of its start."
-        rows.append((f"Left as it started: {', '.join(facts.untrained)}", text))
+        names = ", ".join(facts.untrained)
+        text = "no epoch was better than the start by a standard error, so that what is scored is the start."
+        rows.append(("Left as it started", f"{names}: {text}"))
     return rows
 
 
@@ -135,7 +145,3 @@ def _of_choice(facts: Circumstances) -> list[tuple[str, str]]:
         rows.append((f"{facts.n_methods} methods compared", text))
     text = "If methods or settings were chosen by looking at these test trials before, no file shows it."
     return [*rows, ("What cannot be known", text)]
-
-
-def _count(n: int, one: str, many: str) -> str:
-    return f"{n} {one if n == 1 else many}"

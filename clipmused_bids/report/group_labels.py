@@ -79,7 +79,7 @@ def label_figure(summaries: Sequence[LabelSummary], *, method: str) -> Figure:
     cut = len(scored) > MOST_LABELS
     drawn = [*scored[:_SIDE], *scored[-_SIDE:]] if cut else scored
     n_people = max(one.n_people for one in scored)
-    figure = blank(width=7.0, height=1.3 + 0.25 * len(drawn))
+    figure = blank(width=5.6, height=1.3 + 0.25 * len(drawn))
     axes = figure.add_subplot()
     places = range(len(drawn))
     if n_people > 1:
@@ -102,7 +102,7 @@ def label_figure(summaries: Sequence[LabelSummary], *, method: str) -> Figure:
     axes.set(xlim=(-0.02, 1.02), xlabel="average precision")
     axes.grid(axis="x", color="#e5e5e5")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     best, worst = scored[0], scored[-1]
     some = f" The {_SIDE} best and the {_SIDE} worst of {len(scored)} labels." if cut else ""
     lines = (

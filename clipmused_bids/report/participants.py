@@ -25,7 +25,11 @@ _COLOURS = (OUR_COLOUR, *OTHER_COLOURS)
 
 def shown_methods(found: Standing) -> tuple[str, ...]:
     """Methods that stand beside each other for each participant: ours, the best linear one, and the highest others."""
-    names = [found.ours.method, found.baseline, *(row.method for row in found.ranked)]
+    names = [
+        found.ours.method,
+        found.baseline,
+        *(row.method for row in found.ranked if row not in found.variants),
+    ]
     scored = {row.method for row in found.ranked}
     return tuple(dict.fromkeys(name for name in names if name in scored))[:_MOST_METHODS]
 
@@ -51,7 +55,7 @@ def people_figure(found: Standing, floors: Mapping[str, float]) -> Figure:
 
 def _person_rows(found: Standing, people: Sequence[str], floors: Mapping[str, float]) -> tuple[bytes, str]:
     methods = shown_methods(found)
-    figure = blank(width=7.0, height=1.3 + 0.3 * len(people))
+    figure = blank(width=5.6, height=1.3 + 0.3 * len(people))
     axes = figure.add_subplot()
     known = [who for who in people if math.isfinite(floors.get(who, math.nan))]
     axes.plot(
@@ -67,15 +71,15 @@ def _person_rows(found: Standing, people: Sequence[str], floors: Mapping[str, fl
         )  # fmt: skip
     _finish(axes, people, metric=found.metric)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    others = " and up to three others" if len(methods) > 1 else ""
-    return svg(
-        figure
-    ), f"{metric_name(found.metric)} of each participant's held-out trials, by {methods[0]}{others}."
+    text = f"Score of each participant's held-out trials by {', '.join(methods)}."
+    if len(methods) < len(found.ranked):
+        text += " The other methods are in the table of every method's score."
+    return svg(figure), text
 
 
 def _method_rows(found: Standing, people: Sequence[str], floors: Mapping[str, float]) -> tuple[bytes, str]:
     methods = [row.method for row in found.ranked]
-    figure = blank(width=7.0, height=1.3 + 0.34 * len(methods))
+    figure = blank(width=5.6, height=1.3 + 0.34 * len(methods))
     axes = figure.add_subplot()
     # A fixed spread, so that the same data give the same figure.
     spread = {who: 0.3 * math.sin(2.4 * k) for k, who in enumerate(people)}
@@ -95,7 +99,7 @@ def _method_rows(found: Standing, people: Sequence[str], floors: Mapping[str, fl
         figure.legend(loc="outside lower center", frameon=False, fontsize=9)
     _finish(axes, methods, metric=found.metric)
     caption = (
-        f"{metric_name(found.metric)} of held-out trials: each point is one of {len(people)} participants, each bar "
+        f"Scores of held-out trials: each point is one of {len(people)} participants, each bar "
         "the mean over them."
     )
     return svg(figure), caption
@@ -119,10 +123,9 @@ def people_table(
     noted : mapping of str to str
         What happened to participants that have no score.
     """
-    name, base = metric_name(found.metric), found.baseline
+    base = found.baseline
     others = [base] if base and base != found.ours.method else []
-    heads = ["participant", f"{found.ours.method} {name}", "floor", *(f"{one} {name}" for one in others), "p"]
-    heads += ["trials", "labels", "median voxel noise ceiling"]
+    heads = ["participant", found.ours.method, "floor", *others, "p", "trials", "labels", "noise ceiling"]
     rows = []
     for who, row in ours.items():
         beside = [shown(found.people.get(one, {}).get(who, math.nan)) for one in others]
@@ -137,8 +140,8 @@ def people_table(
         rows += [[who, *["n/a"] * width, text] for who, text in noted.items() if who not in ours]
     numeric = [k > 0 and head != "note" for k, head in enumerate(heads)]
     return Table(
-        "Held-out trials of each participant. p: permutation test. The ceiling is the share of the variance of a "
-        "single response that the stimulus explains; it is no ceiling of the score.",
+        f"{metric_name(found.metric)} of each participant's held-out trials. p: permutation test. Noise ceiling: share "
+        "of the variance of a response that the stimulus explains, median voxel; no ceiling of the score.",
         heads, rows, numeric=numeric,
     )  # fmt: skip
 
@@ -168,6 +171,6 @@ def _ranges(found: Standing) -> str:
 def _finish(axes: Axes, names: Sequence[str], *, metric: str) -> None:
     axes.set_yticks(range(len(names)), list(names), fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(f"{metric_name(metric)} of held-out trials")
+    axes.set_xlabel(f"{metric_name(metric)} of held-out trials", fontsize=9)
     axes.grid(axis="x", color="#e5e5e5")
     axes.set_axisbelow(True)

@@ -114,12 +114,16 @@ def provenance_blocks(
     """
     blocks: list[Block] = [Table("What was made from what", ("what", "value"), facts)]
     if runs:
-        latest = runs[0]
+        latest = next((run for run in runs if run.config.get("level") == "group"), runs[0])
         when = f", started {latest.started}" if latest.started else ""
-        blocks.append(Listing(f"Latest run that computed anything (log {latest.uuid}{when})", latest.command))
+        blocks.append(Listing(f"Latest run of the group (log {latest.uuid}{when})", latest.command))
     heads = ("setting", "value", f"preset {preset}")
     if changed:
-        blocks.append(Table(f"Settings that differ from the preset {preset}", heads, changed))
+        blocks.append(
+            Table(
+                f"Settings that differ from the preset {preset}, also where auto was settled", heads, changed
+            )
+        )
     else:
         blocks.append(Paragraph(f"No setting differs from the preset {preset}."))
     blocks.append(

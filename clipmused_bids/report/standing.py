@@ -53,6 +53,12 @@ class Standing:
         """Participants that anything was scored of."""
         return len({who for values in self.people.values() for who in values})
 
+    @property
+    def variants(self) -> tuple[ComparisonRow, ...]:
+        """Ablations of the report's decoder."""
+        prefix = f"{self.ours.method.partition(':')[0]}:"
+        return tuple(row for row in self.ranked if row.method.startswith(prefix) and row is not self.ours)
+
     def row_of(self, method: str) -> ComparisonRow | None:
         """Row of a method that has a score."""
         return next((row for row in self.ranked if row.method == method), None)
@@ -122,7 +128,7 @@ def headline(found: Standing) -> tuple[str, Tone]:
     if ours.method in {row.method for row in best}:
         return f"{text}{_next_below(found)}", "good" if _leads(found) else "note"
     below = between(found, ours.method, first.method)
-    return f"{text}; {_apart(ours.method, below, 'below')}.", "note"
+    return f"{text}; {_apart(ours.method, first.method, below, tied=many)}.", "note"
 
 
 def _leads(found: Standing) -> bool:
@@ -137,18 +143,23 @@ def _next_below(found: Standing) -> str:
         return "."
     below = between(found, rest[0].method, found.ours.method)
     best = ", the best linear baseline," if rest[0].method == found.baseline else ""
-    return f"; {_apart(f'the next, {rest[0].method}{best}', below, 'below')}."
+    tied = len(found.best) > 1
+    return f"; {_apart(f'the next, {rest[0].method}{best}', found.ours.method, below, tied=tied)}."
 
 
-def _apart(name: str, difference: Interval, where: str) -> str:
-    """Distance of two methods and what the participants say to it."""
-    amount = f"{name} is {abs(difference.mean):.3f} {where if difference.mean < 0 else 'above'}"
+def _apart(name: str, rival: str, difference: Interval, *, tied: bool) -> str:
+    """How far a method is below the highest, of several that are tied, and what the participants say to it."""
+    # The mean over those that both have: it may differ from that of the two means.
+    where = "below" if difference.mean <= 0 else "above"
+    amount = f"{name} is {abs(difference.mean):.3f} {where} {'them' if tied else 'it'}"
     if difference.n < 2:
-        return f"{amount} it, and one participant cannot tell whether that holds for others"
+        return f"{amount}, and one participant cannot tell whether that holds for others"
     if answer(difference) == "undetermined":
-        return f"{amount} it, and {difference.n} participants cannot tell them apart"
+        which = f"cannot tell it from {rival}" if tied else "cannot tell them apart"
+        return f"{amount}, and {difference.n} participants {which}"
     low, high = sorted((abs(difference.low), abs(difference.high)))
-    return f"{amount} it (95 % interval over {difference.n} participants: {low:.3f} to {high:.3f})"
+    of = f" to {rival}" if tied else ""
+    return f"{amount} (95 % interval{of} over {difference.n} participants: {low:.3f} to {high:.3f})"
 
 
 def verdicts(found: Standing, *, n_stimuli: int | None) -> list[tuple[str, Tone]]:
@@ -167,22 +178,29 @@ def verdicts(found: Standing, *, n_stimuli: int | None) -> list[tuple[str, Tone]
         linear = len(found.ranked) > 1
         text = "is itself the best linear baseline" if linear else "was compared with no linear baseline"
         return [(f"{ours.method} {text}, so there is no verdict on it.", "note")]
-    n_people = between(found, ours.method, ours.baseline).n
-    stimuli = "the stimuli" if n_stimuli is None else _count(n_stimuli, "stimulus", "stimuli")
+    lines = _verdict_lines(found, ours, n_stimuli)
+    first = found.ranked[0]
+    if first.baseline and ours.method not in {row.method for row in found.best}:
+        lines += _verdict_lines(found, first, n_stimuli)
+    return lines
+
+
+def _verdict_lines(found: Standing, row: ComparisonRow, n_stimuli: int | None) -> list[tuple[str, Tone]]:
+    n_people = between(found, row.method, row.baseline).n
+    stimuli = "the stimuli" if n_stimuli is None else count(n_stimuli, "stimulus", "stimuli")
     kinds: tuple[tuple[str, Answer, float, float, str], ...] = (
-        ("other people", ours.people_verdict or "undetermined", ours.people_low, ours.people_high,
-         _count(n_people, "participant", "participants")),
-        ("other stimuli", ours.stimuli_verdict or "undetermined", ours.stimuli_low, ours.stimuli_high, stimuli),
+        ("other people", row.people_verdict or "undetermined", row.people_low, row.people_high,
+         count(n_people, "participant", "participants")),
+        ("other stimuli", row.stimuli_verdict or "undetermined", row.stimuli_low, row.stimuli_high, stimuli),
     )  # fmt: skip
     lines: list[tuple[str, Tone]] = []
     for kind, verdict, low, high, units in kinds:
-        span = (
-            f"no interval from {units}"
-            if math.isnan(low)
-            else f"95 % interval [{low:+.3f}, {high:+.3f}], {units}"
+        known = f"95 % interval [{low:+.3f}, {high:+.3f}], {units}"
+        extent = f"no interval from {units}" if math.isnan(low) else known
+        numbers = f"{metric_name(found.metric)} {round(row.difference, 3) + 0.0:+.3f}, {extent}"
+        text = (
+            f"{row.method} beats the best linear baseline, {row.baseline}, for {kind}: {verdict} ({numbers})."
         )
-        numbers = f"{metric_name(found.metric)} {ours.difference:+.3f}, {span}"
-        text = f"{ours.method} beats the best linear baseline, {ours.baseline}, for {kind}: {verdict} ({numbers})."
         lines.append((text, _ANSWER_TONES.get(verdict, "note")))
     return lines
 
@@ -196,5 +214,6 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _count(n: int, one: str, many: str) -> str:
+def count(n: int, one: str, many: str) -> str:
+    """Write a number with its noun."""
     return f"{n} {one if n == 1 else many}"

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipmused_bids.records import History
+from clipmused_bids.report.blocks import Figure
 from clipmused_bids.report.canvas import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, blank, svg
+from clipmused_bids.report.standing import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLOURS = (OUR_COLOUR, *OTHER_COLOURS)
 _STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+_NAMES = {"val map": "validation mAP", "val loss": "validation loss"}
 _CHOSEN_BY = {"map": "the highest validation mAP", "loss": "the lowest validation loss"}
 
 
@@ -47,6 +50,8 @@ class Panel:
     title : str
     prefix : str
         Columns whose name starts so are drawn.
+    says : str
+        What the panel shows, and what it does not.
     logarithmic : bool
     words : str
         Stands for the underscores in the names of curves.
@@ -56,6 +61,7 @@ class Panel:
 
     title: str
     prefix: str
+    says: str
     logarithmic: bool = False
     words: str = " "
     keeps_prefix: bool = False
@@ -71,17 +77,21 @@ class Panel:
 
 
 LEARNED = (
-    Panel("loss", "loss", logarithmic=True, keeps_prefix=True),
-    Panel("validation loss", "val_loss", keeps_prefix=True),
-    Panel("validation mAP", "val_map", keeps_prefix=True),
-)
+    Panel("loss", "loss", "Loss of training trials and its terms, each before it is weighted; epoch 0 is before "
+          "training.", logarithmic=True, keeps_prefix=True),
+    Panel("validation loss", "val_loss", "Loss of validation trials after each epoch.", keeps_prefix=True),
+    Panel("validation mAP", "val_map", "Score of validation trials after each epoch: they served to choose, so "
+          "it is no result.", keeps_prefix=True),
+)  # fmt: skip
 WATCHED = (
-    Panel("norm of gradients", "gradient_", logarithmic=True),
-    Panel("norm of tokens", "norm_"),
-    Panel("effective rank of tokens", "rank_"),
-    Panel("mean cosine of trials", "cosine_"),
-    Panel("agreement with CLIP", "agreement_", words=" with CLIP "),
-)
+    Panel("norm of gradients", "gradient_", "Norm of each weighted term's gradient, first batch.",
+          logarithmic=True),
+    Panel("norm of tokens", "norm_", "Mean norm of the tokens in that batch."),
+    Panel("effective rank of tokens", "rank_", "Directions that a token uses; near 1 it tells trials apart no longer."),
+    Panel("mean cosine of trials", "cosine_", "Near 1: a token is the same for all trials."),
+    Panel("agreement with CLIP", "agreement_", "Correlation of the similarities of trials with those of each level of "
+          "CLIP.", words=" with CLIP "),
+)  # fmt: skip
 
 
 def courses_of(history: History, *, name: str) -> list[Course]:
@@ -113,11 +123,11 @@ def training_curves(courses: Sequence[Course], panels: Sequence[Panel] = (*LEARN
         SVG.
     """
     drawn = [panel for panel in panels if any(panel.curves(course) for course in courses)]
+    n_columns = 2 if len(drawn) > 1 else 1
     n_rows = max(math.ceil(len(drawn) / 2), 1)
-    figure = blank(width=7.5, height=2.9 * n_rows)
+    figure = blank(width=7.5 if n_columns > 1 else 4.6, height=3.0 * n_rows)
     for place, panel in enumerate(drawn, start=1):
-        axes = figure.add_subplot(n_rows, 2 if len(drawn) > 1 else 1, place)
-        _draw_panel(axes, panel, courses)
+        _draw_panel(figure.add_subplot(n_rows, n_columns, place), panel, courses)
     return svg(figure)
 
 
@@ -132,7 +142,7 @@ def _draw_panel(axes: Axes, panel: Panel, courses: Sequence[Course]) -> None:
             axes.plot(
                 range(len(values)), values, color=_COLOURS[look % len(_COLOURS)],
                 linestyle=_STYLES[look % len(_STYLES)], linewidth=1.0 if number else 1.8,
-                alpha=0.5 if number else 1.0, label=None if number else name.replace("val map", "validation mAP"),
+                alpha=0.5 if number else 1.0, label=None if number else _NAMES.get(name, name),
             )  # fmt: skip
     kept = courses[0].kept if courses else -1
     if kept >= 0:
@@ -161,7 +171,8 @@ def why_it_ended(config: Mapping[str, Any], courses: Sequence[Course]) -> str:
     elif which and by in _CHOSEN_BY:
         which += f", by {_CHOSEN_BY[by]}"
     end = "." if which else ""
-    return f"Training went on for {n_epochs} epoch(s) and ended for this reason: {stopped}.{which}{end}"
+    went = f"Training went on for {count(n_epochs, 'epoch', 'epochs')} and ended for this reason: {stopped}."
+    return f"{went}{which}{end}"
 
 
 def _of_epoch(kept: int) -> str:
@@ -182,27 +193,33 @@ def closed_form(history: History | None) -> str:
     return f"{text} Chosen on validation trials: {shown}." if chosen else text
 
 
-def learned_caption(courses: Sequence[Course]) -> str:
-    """Caption of the figure of losses and validation scores."""
-    several = (
-        f" Thick: {courses[0].name}; thin: {', '.join(one.name for one in courses[1:])}. The line is of the first."
-        if len(courses) > 1
-        else ""
-    )
-    return (
-        "Loss of training trials with its terms, each before it is weighted, and what validation trials say after each "
-        f"epoch; epoch 0 is before training.{several} A last training on training and validation trials together has "
-        "no validation curve and is not drawn; nothing here is of test trials."
-    )
+def curve_figures(courses: Sequence[Course], panels: Sequence[Panel]) -> list[Figure]:
+    """Figures of half the width, one for each panel that has any curve."""
+    drawn = [panel for panel in panels if any(panel.curves(course) for course in courses)]
+    return [
+        Figure(
+            training_curves(courses, [panel]),
+            "image/svg+xml",
+            _alt(panel, courses[0]),
+            _caption(panel, courses),
+            "half",
+        )
+        for panel in drawn
+    ]
 
 
-def learned_alt(courses: Sequence[Course]) -> str:
-    """Alternative text: first, last and kept values of the first course."""
+def _caption(panel: Panel, courses: Sequence[Course]) -> str:
+    if len(courses) < 2:
+        return panel.says
+    others = ", ".join(course.name for course in courses[1:])
+    return f"{panel.says} Thick: {courses[0].name}, with its kept epoch; thin: {others}."
+
+
+def _alt(panel: Panel, first: Course) -> str:
+    """First and last value of each curve of the first course."""
     parts = []
-    first = courses[0]
-    for column in ("loss", "val_loss", "val_map"):
-        finite = [value for value in first.columns.get(column, ()) if math.isfinite(value)]
-        if finite:
-            parts.append(f"{column.replace('_', ' ')} from {finite[0]:.3f} to {finite[-1]:.3f}")
+    for name, values in panel.curves(first).items():
+        finite = [value for value in values if math.isfinite(value)]
+        parts.append(f"{_NAMES.get(name, name)} from {finite[0]:.3g} to {finite[-1]:.3g}")
     kept = f"; weights kept {_of_epoch(first.kept)}" if first.kept >= 0 else ""
-    return f"Training curves of {first.name}: {', '.join(parts) or 'no values'}{kept}."
+    return f"{panel.title} of {first.name} against the epoch: {', '.join(parts) or 'no values'}{kept}."

@@ -17,8 +17,13 @@ from clipmused_bids.report.comparison import (
     signed,
     span,
 )
-from clipmused_bids.report.standing import between, metric_name
-from clipmused_bids.stages.reporting.group_files import GroupResults, group_results, seconds_by_label
+from clipmused_bids.report.standing import between, count, metric_name
+from clipmused_bids.stages.reporting.group_files import (
+    GroupResults,
+    group_results,
+    left_as_started,
+    seconds_by_label,
+)
 from clipmused_bids.stages.reporting.view import ReportView
 
 
@@ -57,9 +62,9 @@ def _what_is_seen(results: GroupResults) -> str:
         " All probabilities were calibrated alike on validation trials." if details.get("Calibrated") else ""
     )
     return (
-        f"{len(found.ranked)} method(s) were scored on the same held-out trials of {found.n_people} participant(s), by "
-        f"{metric_name(found.metric)}, {how}{exchanged}.{alike} The full numbers are in the comparison table of the "
-        "output folder."
+        f"{count(len(found.ranked), 'method', 'methods')} scored on the same held-out trials of "
+        f"{count(found.n_people, 'participant', 'participants')}, by {metric_name(found.metric)}, {how}{exchanged}."
+        f"{alike} All digits are in the comparison table of the output folder."
     )
 
 
@@ -69,8 +74,7 @@ def ablations_section(view: ReportView) -> Section | None:
     if results is None:
         return None
     found = results.standing
-    full = found.ours.method.partition(":")[0]
-    rows = [row for row in found.ranked if row.method.startswith(f"{full}:")]
+    full, rows = found.ours.method, found.variants
     if not rows or found.row_of(full) is None:
         return None
     differences = [_against(results, row, full) for row in rows]
@@ -89,10 +93,17 @@ def ablations_section(view: ReportView) -> Section | None:
         differences, metric=found.metric, rival=full, ours=full, what="the full method (preset as it was run)"
     )
     text = (
-        f"{len(rows)} variant(s) of {full} were trained on the same split. Left of 0: the variant is worse, so what it "
-        "lacks helps. Intervals are over participants only, of one training each: they do not hold how much a seed "
-        "changes, and they are not corrected for the number of variants."
+        f"{count(len(rows), 'variant', 'variants')} of {full}, trained on the same split. Left of 0: the variant is "
+        "worse, so what it lacks helps. Intervals are over participants only, of one training each: they do not hold "
+        "how much a seed changes, and they are not corrected for the number of variants."
     )
+    left = left_as_started(view, results)
+    idle = [row.method for row in rows if row.method in left]
+    if full in left and idle:
+        text += (
+            f" {full} was left as it started, and {len(idle)} of the variants were too: where both were, what is "
+            "taken from training had no part in either score, and a difference of 0 says nothing about it."
+        )
     return Section("ablations", "Ablations", [Paragraph(text), figure, table])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
 from clipmused_bids.dataset.outputs.comparison_reading import read_comparison, read_timing
+from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.report.standing import Standing, standing
 from clipmused_bids.stages.reporting.view import ReportView
 
@@ -87,3 +88,14 @@ def configs_of(folder: Path) -> dict[str | None, dict[str, Any]]:
 def config_of(view: ReportView, *, model_label: str) -> dict[str, Any]:
     """Return the configuration of a decoder, or of the first of one for each participant; empty where there is none."""
     return next(iter(configs_of(view.tree.model_folder(model_label)).values()), {})
+
+
+def left_as_started(view: ReportView, results: GroupResults) -> tuple[str, ...]:
+    """Name the networks that no epoch made better, so that their start is what is scored."""
+    names = []
+    for row in results.standing.ranked:
+        configs = configs_of(view.tree.model_folder(row.model_label)).values()
+        deep = [one for one in configs if METHODS[one["method"]].deep]
+        if deep and all("no epoch was better than the start" in str(one.get("stopped", "")) for one in deep):
+            names.append(row.method)
+    return tuple(names)

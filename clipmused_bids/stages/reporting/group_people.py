@@ -6,7 +6,7 @@ from clipmused_bids.dataset.outputs.comparison_reading import read_labels
 from clipmused_bids.report.blocks import Block, Details, Link, Links, Paragraph, Section
 from clipmused_bids.report.group_labels import label_figure, label_table, over_people
 from clipmused_bids.report.participants import all_scores_table, people_figure, people_table
-from clipmused_bids.report.standing import metric_name
+from clipmused_bids.report.standing import count, metric_name
 from clipmused_bids.stages.reporting.group_files import GroupResults, group_results
 from clipmused_bids.stages.reporting.view import ReportView
 
@@ -16,7 +16,7 @@ def participants_section(view: ReportView) -> Section | None:
     results = group_results(view)
     links = _links(view, results)
     if results is None or not results.standing.people:
-        text = f"{len(view.people)} participant(s); there are no scores to put side by side."
+        text = f"{count(len(view.people), 'participant', 'participants')}; there are no scores to put side by side."
         return Section("participants", "Participants", [Paragraph(text), *links])
     found = results.standing
     own = {
@@ -96,7 +96,8 @@ def labels_section(view: ReportView) -> Section | None:
     single = (
         " There is a single label, so its score is the mean over labels too." if len(summaries) == 1 else ""
     )
-    text = f"{above} of {len(scored)} label(s) are above their floor, in the mean over participants.{unscored}{single}"
+    share = f"{above} of {count(len(scored), 'label', 'labels')}"
+    text = f"{share} above the floor, in the mean over participants.{unscored}{single}"
     return Section(
         "labels",
         "Labels",

@@ -11,7 +11,13 @@ from clipmused_bids.report.comparison import score_figure
 from clipmused_bids.report.doubts import Circumstances, doubts, scope
 from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
 from clipmused_bids.report.standing import headline, verdicts
-from clipmused_bids.stages.reporting.group_files import GroupResults, config_of, configs_of, group_results
+from clipmused_bids.stages.reporting.group_files import (
+    GroupResults,
+    config_of,
+    configs_of,
+    group_results,
+    left_as_started,
+)
 from clipmused_bids.stages.reporting.view import ReportView
 
 
@@ -87,6 +93,7 @@ def circumstances(view: ReportView, results: GroupResults) -> Circumstances:
     found, config = results.standing, config_of(view, model_label=view.model_label)
     guided = METHODS[config["method"]].guided if config else False
     levels = config.get("guidance") or {}
+    simulated = view.catalogue is not None and view.catalogue.simulated
     pictures = () if view.catalogue is None else view.catalogue.stimuli.picture
     return Circumstances(
         n_people=found.n_people,
@@ -95,11 +102,12 @@ def circumstances(view: ReportView, results: GroupResults) -> Circumstances:
         n_folds=int(results.details.get("NumberOfFolds") or 0),
         leakage=leakage_lines(merged_fields(list(results.sidecars.values()))),
         n_near_duplicates=_near_duplicates(config),
-        demo_clip=_is_demo(config) and not (view.catalogue is not None and view.catalogue.simulated),
+        simulated=simulated,
+        demo_clip=_is_demo(config) and not simulated,
         guided=not guided or any(levels.get(level, "off") != "off" for level in ("high", "low")),
         n_labels=len(config.get("label_names", ())),
         n_scored_labels=found.ours.n_labels or 0,
-        untrained=_untrained(view, results),
+        untrained=left_as_started(view, results),
         stimuli_missing=sum(picture is None for picture in pictures),
         n_stimuli_in_all=len(pictures),
     )
@@ -123,14 +131,3 @@ def _near_duplicates(config: dict[str, Any]) -> int | None:
 
 def _is_demo(config: dict[str, Any]) -> bool:
     return (config.get("clip") or {}).get("model") == "demo"
-
-
-def _untrained(view: ReportView, results: GroupResults) -> tuple[str, ...]:
-    """Networks that no epoch made better, so that their start is what is scored."""
-    names = []
-    for row in results.standing.ranked:
-        configs = configs_of(view.tree.model_folder(row.model_label)).values()
-        deep = [one for one in configs if METHODS[one["method"]].deep]
-        if deep and all("no epoch was better than the start" in str(one.get("stopped", "")) for one in deep):
-            names.append(row.method)
-    return tuple(names)

@@ -8,16 +8,14 @@ from typing import Any
 from clipmused_bids.dataset.outputs.history_reading import read_history
 from clipmused_bids.dataset.outputs.weights import history_path
 from clipmused_bids.methods.registry import METHODS
-from clipmused_bids.report.blocks import Block, Details, Figure, Paragraph, Section
+from clipmused_bids.report.blocks import Block, Details, Paragraph, Section
 from clipmused_bids.report.training import (
     LEARNED,
     WATCHED,
     Course,
     closed_form,
     courses_of,
-    learned_alt,
-    learned_caption,
-    training_curves,
+    curve_figures,
     why_it_ended,
 )
 from clipmused_bids.stages.reporting.group_files import configs_of, group_results
@@ -76,20 +74,9 @@ def _of_decoder(view: ReportView, label: str, configs: Mapping[str | None, Mappi
 
 
 def _figures(courses: list[Course]) -> list[Block]:
-    main = Figure(
-        training_curves(courses, LEARNED), "image/svg+xml", learned_alt(courses), learned_caption(courses)
-    )
-    if not any(panel.curves(course) for panel in WATCHED for course in courses):
-        return [main]
-    watched = Figure(
-        training_curves(courses, WATCHED),
-        "image/svg+xml",
-        f"Gradients and tokens of {courses[0].name} against the epoch.",
-        "Norms of the gradients of each term of the loss, and how the tokens do on the first batch of an epoch. An "
-        "effective rank near 1 or a cosine near 1 means that a token tells trials apart no longer. It shows that "
-        "training was sound, not that it was good.",
-    )
-    return [main, Details("Gradients and tokens while training", [watched])]
+    blocks: list[Block] = [*curve_figures(courses, LEARNED)]
+    watched = curve_figures(courses, WATCHED)
+    return [*blocks, Details("Gradients and tokens while training", watched)] if watched else blocks
 
 
 def _few(participants: list[str | None]) -> list[str | None]:
