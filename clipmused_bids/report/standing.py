@@ -121,10 +121,10 @@ def headline(found: Standing) -> tuple[str, Tone]:
     text = f"{names} score{'' if many else 's'} highest{among}: {score}"
     if first.value <= first.floor + ROUNDING:
         return f"{text}: no method scores above what knowing nothing would.", "warning"
-    if len(found.ranked) == 1:
-        return f"{text}; nothing stands beside it.", "note"
     if not math.isfinite(ours.value):
         return f"{text}; {ours.method} has no score.", "error"
+    if len(found.ranked) == 1:
+        return f"{text}; nothing stands beside it.", "note"
     if ours.method in {row.method for row in best}:
         return f"{text}{_next_below(found)}", "good" if _leads(found) else "note"
     below = between(found, ours.method, first.method)
