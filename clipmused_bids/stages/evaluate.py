@@ -22,6 +22,7 @@ from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.inference import Interval, over_participants
 from clipmused_bids.evaluation.weighted import Metric
+from clipmused_bids.long_work import each_of
 from clipmused_bids.records import Split
 from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
 from clipmused_bids.stages.carry_out import Job, decode_contender, train_contender
@@ -108,7 +109,8 @@ def evaluate(job: Job, *, ceilings: Mapping[str, float]) -> None:
         metric="top1" if single_label else "mAP",
         metrics=(*MAIN_METRICS, "top1") if single_label else MAIN_METRICS,
     )
-    rivals = [_rival(work, one) for one in contenders(job.plan.config)]
+    with each_of(contenders(job.plan.config), "Methods to score", "method") as methods:
+        rivals = [_rival(work, one) for one in methods]
     rows = comparison_rows(
         rivals,
         metrics=work.metrics,
