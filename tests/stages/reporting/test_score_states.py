@@ -162,6 +162,14 @@ def test_half_the_stimuli_without_labels_is_counted(world: World) -> None:
     assert tables(section)[0].rows[0][5] == "10"
 
 
+def test_stimuli_whose_pictures_the_decoder_could_not_read_are_left_out(world: World) -> None:
+    predict(world, TESTED, sets=["test"] * 20)
+    decoder(world, left_out=TESTED[:2])
+    section = made(view_of(world, KNOWN))
+    assert "2 of 20 held-out trials are in no score" in said(section.blocks)
+    assert tables(section)[0].rows[0][5] == "18"
+
+
 def test_a_failed_participant_keeps_the_reason_above_what_is_there(world: World) -> None:
     predict(world, TESTED, sets=["test"] * 20)
     decoder(world)
@@ -217,6 +225,7 @@ def test_confusions_are_those_of_single_label_sets(world: World) -> None:
     assert (world.tree.figures("01") / "sub-01_desc-m_confusion.png").read_bytes() == matrix.image
     (pairs,) = [t for t in tables(section) if t.caption == "Most frequent confusions."]
     truth, first = pairs.rows[0][0], pairs.rows[0][1]
+    assert all(row[0] != row[1] for row in pairs.rows)
     wrong = [(NAMES[k % 3], NAMES[guess[k].argmax()]) for k in range(20)].count((truth, first))
     assert pairs.rows[0][2] == str(wrong)
     assert tables(section)[0].rows[next(iter(tables(section)[0].marked))][0] == "top1"
