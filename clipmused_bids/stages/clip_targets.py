@@ -19,6 +19,7 @@ from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.stimuli.image_count import count_images
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.long_work import long_work
 from clipmused_bids.records import Targets
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.picture_features import encode_pictures
@@ -118,12 +119,14 @@ def prepare_targets(
             finish=partial(_finish, maker),
             store=maker.images.add,
         )
-    for keys in maker.texts.plan(list(sentences)):
-        with _memory(maker):
-            texts = encode_texts(
-                maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
-            )
-        maker.texts.add(keys, {"text": texts})
+    with long_work("CLIP features of sentences", n_sentences, "sentence", announced=True) as work:
+        for keys in maker.texts.plan(list(sentences)):
+            with _memory(maker):
+                texts = encode_texts(
+                    maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
+                )
+            maker.texts.add(keys, {"text": texts})
+            work.advance(len(keys))
     write_descriptions(tree)
     logger.info(
         "CLIP targets (%s): %d of %d images and %d of %d sentences encoded, %d images unreadable, the others reused.",
