@@ -32,16 +32,18 @@ def config(high: str = "mean", low: str = "auto") -> dict[str, Any]:
 
 @pytest.fixture
 def study(world: World) -> World:
-    """Features of all three sentences and pictures; of another form of the low level, of one picture only."""
+    """Features of all sentences and two pictures; in another form of one; of all by other weights."""
     world.add(make_run(), "abc", np.ones((3, 2)))
     folder = world.tree.embeddings("m")
-    for kind, width, n in (("flat", 6, 3), ("mean", 2, 1)):
+    for kind, width, rows in (("flat", 6, [0, 2]), ("mean", 2, [0])):
         cache = EmbeddingCache(folder, {**MODEL, "of": "images", "low": kind})
-        cache.add(CATALOGUE.content[:n], {"low": LOW[:n, :width], "image": IMAGES[:n]})
+        cache.add([CATALOGUE.content[k] for k in rows], {"low": LOW[rows, :width], "image": IMAGES[rows]})
     sentences = [digest(f"a picture of {name}") for name in "abc"]
     EmbeddingCache(folder, {**MODEL, "of": "sentences"}).add(sentences, {"text": TEXTS})
     other = {**MODEL, "weights_sha256": "0" * 64}
     EmbeddingCache(folder, {**other, "of": "sentences"}).add(sentences, {"text": -TEXTS})
+    images = EmbeddingCache(folder, {**other, "of": "images", "low": "flat"})
+    images.add(CATALOGUE.content, {"low": -LOW, "image": -IMAGES})
     return world
 
 
@@ -63,6 +65,13 @@ def test_levels_are_joined_as_the_decoder_was_guided(study: World) -> None:
     # The form that was asked for, though it knows one picture only.
     low = read(study, low="mean")[0].low
     np.testing.assert_allclose(low, [[0, 0], LOW[0, :2]], atol=1e-6)
+
+
+def test_features_of_other_weights_are_not_taken(study: World) -> None:
+    targets, _ = stored_features(study.plan(), study.tree, CATALOGUE, ["b"], config=config())
+    assert targets is not None
+    assert targets.low is None
+    np.testing.assert_allclose(targets.high, unit(TEXTS)[[1]], atol=1e-6)
 
 
 def test_what_is_not_stored_is_said(study: World) -> None:

@@ -196,6 +196,8 @@ def test_tokens_stay_until_decoder_or_split_change(study: World, caplog: pytest.
     assert "of 0 participant(s) measured, of 2 reused" in said(split)
     other = {**SETS, "s11": "test"}
     assert "of 2 participant(s) measured, of 0 reused" in said(study.split(other))
+    # The same test trials, held out of another training set.
+    assert "of 2 participant(s) measured" in said(study.split({**SETS, "s11": "val"}))
     train(study, split, random_seed=4, overwrite=True)
     assert "of 2 participant(s) measured" in said(split)
 
