@@ -36,7 +36,8 @@ def test_a_large_picture_keeps_its_shape(tmp_path):
     image = opened(thumbnail(Picture(tmp_path / "a.png")))
 
     assert image.size == (160, 80)
-    assert near(image.getpixel((20, 40)), RED) and near(image.getpixel((140, 40)), BLUE)
+    assert near(image.getpixel((20, 40)), RED)
+    assert near(image.getpixel((140, 40)), BLUE)
 
 
 def test_a_small_picture_is_not_blown_up(tmp_path):
@@ -63,16 +64,15 @@ def test_the_camera_was_turned(tmp_path, orientation, size, red_at, blue_at, mod
     exif[0x010F] = "a maker of cameras"
     stored = two_coloured(800, 400).convert(mode)
     stored.save(tmp_path / "a.jpg", exif=exif)
-    red, blue = (
-        pixel if mode == "RGB" else (pixel,) * 3
-        for pixel in (stored.getpixel((0, 0)), stored.getpixel((799, 0)))
-    )
+    ends = stored.getpixel((0, 0)), stored.getpixel((799, 0))
+    red, blue = (end if mode == "RGB" else (end,) * 3 for end in ends)
 
     data = thumbnail(Picture(tmp_path / "a.jpg"))
 
     image = opened(data)
     assert image.size == size
-    assert near(image.getpixel(red_at), red) and near(image.getpixel(blue_at), blue)
+    assert near(image.getpixel(red_at), red)
+    assert near(image.getpixel(blue_at), blue)
     assert b"a maker of cameras" not in data
 
 
