@@ -34,8 +34,8 @@ from clipmused_bids.records import BoolArray, Grid, IntArray, Run, RunResponses,
 ResponseKind = Literal["lss", "lsa", "window", "betas"]
 
 TSNR_NOTE = (
-    "Array `tsnr`: mean of each voxel over the standard deviation of what a straight line leaves of its series, over the "
-    "scans that were kept; 0 in voxels without signal. No unit."
+    "Array `tsnr`: mean of each voxel over the standard deviation of what a straight line leaves of its series, over "
+    "the scans that were kept; 0 in voxels without signal. No unit."
 )
 
 
