@@ -13,9 +13,9 @@ import numpy as np
 from clipmused_bids.records import FloatArray, Grid, IntArray
 from clipmused_bids.report.blocks import Figure
 
-_MOST_SLICES = 6
-_WIDTH, _BAR = 7.2, 0.62  # in
-_DPI = 110
+_MOST_SLICES = 4
+_WIDTH, _BAR = 6.4, 0.75  # in
+_DPI = 130
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,16 @@ def _draw(voxel_map: VoxelMap, heights: list[float], *, low: float, high: float)
     from matplotlib.figure import Figure as Canvas
     from nilearn.plotting import plot_img
 
-    # Voxels without a value are clear.
-    volume = np.full(voxel_map.grid.shape, np.nan, dtype=np.float32)
-    volume.flat[voxel_map.voxels] = voxel_map.values
+    # Nilearn leaves clear what is below a threshold: values are drawn from 1 upwards, and 0 is where there is none.
+    volume = np.zeros(voxel_map.grid.shape, dtype=np.float32)
+    volume.flat[voxel_map.voxels] = 1 + np.clip((voxel_map.values - low) / (high - low), 0, 1)
     make: Any = nibabel.Nifti1Image
     height = _height(voxel_map, len(heights))
     figure = Canvas(figsize=(_WIDTH, height))
     inner = (0.0, 0.0, 1 - 1.05 * _BAR / _WIDTH, 1.0)
     display = _quietly(
         plot_img, make(volume, voxel_map.grid.affine), figure=figure, axes=inner, display_mode="z", cut_coords=heights,
-        cmap="viridis", vmin=low, vmax=high, colorbar=False, black_bg=False, annotate=False, draw_cross=False,
+        cmap="viridis", vmin=1, vmax=2, threshold=0.5, colorbar=False, black_bg=False, annotate=False, draw_cross=False,
         resampling_interpolation="nearest",
     )  # fmt: skip
     display.annotate(size=9)

@@ -129,8 +129,8 @@ def label_blocks(labels: Sequence[LabelFacts], *, single: bool) -> list[Block]:
     ]
     kind = "Each stimulus has one label" if single else "A stimulus can have several labels"
     table = Table(
-        caption=f"Labels, by training trials that have them. {kind}; the shares are of the trials where the label is "
-        "known, and what always guessing the label would get right.",
+        caption=f"Labels, by training trials that have them. {kind}. Shares are of the trials where the label is "
+        "known; that of the test trials is the average precision of a random ranking.",
         columns=("label", "stimuli", "training trials", "share", "test trials", "share"),
         rows=rows,
         numeric=(False, True, True, True, True, True),

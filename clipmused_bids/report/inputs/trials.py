@@ -9,9 +9,9 @@ from clipmused_bids.report.blocks import Block, Paragraph, Table
 from clipmused_bids.report.inputs.wording import counted, share
 
 _SETS = {
-    "train": "training: the decoder is fitted to them",
-    "val": "validation: they decide when training stops",
-    "test": "test: scored, seen by no fit",
+    "train": "training",
+    "val": "validation",
+    "test": "test: seen by no fit",
     "none": "in no set",
     "new": "not in the split",
 }

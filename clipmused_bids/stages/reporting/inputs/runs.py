@@ -75,7 +75,8 @@ def _confounds(plan: Plan, run: Run, n_volumes: int | None) -> tuple[str, int]:
     if not names:
         return ("none, as asked for" if plan.config.inputs.confounds == "none" else "none found"), unused
     counts = Counter(_group(name) for name in names)
-    return f"{len(names)}: {', '.join(f'{n} {name}' for name, n in counts.items())}", unused
+    parts = [f"{counts[group]} {group}" for group in (*_GROUPS, "other") if counts[group]]
+    return f"{len(names)}: {', '.join(parts)}", unused
 
 
 def _group(name: str) -> str:
