@@ -54,8 +54,8 @@ class VoxelMap:
         """Median, and share of voxels above the mark."""
         above = 100 * float((self.values > self.mark).mean())
         return (
-            f"{self.name}: median {float(np.median(self.values)):.3g} over {len(self.values):,} voxels; {above:.0f} % "
-            f"of them are above {self.mark_words}."
+            f"{self.name}: median {float(np.median(self.values)):.3g} over {len(self.values):,} voxels; "
+            f"{above:.0f}\u00a0% of them are above {self.mark_words}."
         )
 
 
@@ -100,13 +100,16 @@ def _draw(voxel_map: VoxelMap, heights: list[float], *, low: float, high: float)
     make: Any = nibabel.Nifti1Image
     height = _height(voxel_map, len(heights))
     figure = Canvas(figsize=(_WIDTH, height))
-    inner = (0.0, 0.0, 1 - 1.05 * _BAR / _WIDTH, 1.0)
-    display = _quietly(
-        plot_img, make(volume, voxel_map.grid.affine), figure=figure, axes=inner, display_mode="z", cut_coords=heights,
-        cmap="viridis", vmin=1, vmax=2, threshold=0.5, colorbar=False, black_bg=False, annotate=False, draw_cross=False,
-        resampling_interpolation="nearest",
-    )  # fmt: skip
-    display.annotate(size=9)
+    each = (1 - 1.1 * _BAR / _WIDTH) / len(heights)
+    image = make(volume, voxel_map.grid.affine)
+    for k, place in enumerate(heights):
+        # Side by side nilearn would leave no gap between slices that fill their box.
+        display = _quietly(
+            plot_img, image, figure=figure, axes=(k * each, 0.0, 0.95 * each, 1.0), display_mode="z",
+            cut_coords=[place], cmap="viridis", vmin=1, vmax=2, threshold=0.5, colorbar=False, black_bg=False,
+            annotate=False, draw_cross=False, resampling_interpolation="nearest",
+        )  # fmt: skip
+        display.annotate(size=9, left_right=k == 0)
     bar = figure.add_axes((1 - 0.95 * _BAR / _WIDTH, 0.1, 0.12 / _WIDTH, 0.72))
     colours = figure.colorbar(ScalarMappable(Normalize(low, high), cmap="viridis"), cax=bar)
     colours.ax.tick_params(labelsize=8)
@@ -122,7 +125,7 @@ def _height(voxel_map: VoxelMap, n_slices: int) -> float:
     places = np.column_stack([*np.unravel_index(voxel_map.voxels, voxel_map.grid.shape)])
     size = np.linalg.norm(voxel_map.grid.affine[:3, :3], axis=0)
     extent = (np.ptp(places, axis=0) + 1) * size
-    return float(np.clip((_WIDTH - _BAR) / n_slices * extent[1] / extent[0], 1.3, 3.2))
+    return float(np.clip((_WIDTH - _BAR) / n_slices * extent[1] / extent[0], 1.3, 2.4))
 
 
 def _quietly(draw: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -173,7 +173,7 @@ def motion_blocks(runs: Sequence[RunFacts]) -> list[Block]:
     text = (
         f"Motion: the median framewise displacement is {spread((one.median for one in every), digits=2)} mm over "
         f"{counted(len(every), 'run')}, its 95th percentile {spread((one.high for one in every), digits=2)} mm; "
-        f"{100 * above:.1f} % of {n_volumes:,} volumes are above {DISPLACEMENT_MARK} mm.{lacking}"
+        f"{100 * above:.1f}\u00a0% of {n_volumes:,} volumes are above {DISPLACEMENT_MARK} mm.{lacking}"
     )
     return [Paragraph(text), motion_figure(measured, alt=text)]
 

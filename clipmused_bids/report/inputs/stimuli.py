@@ -91,7 +91,7 @@ def _pictures(facts: StimulusFacts) -> str:
         return f"There are no {word} of them: nothing can be shown here, and labels or captions stand in for them."
     if found == n:
         return f"All {word} were found."
-    return f"{found:,} {word} were found, {n - found:,} are missing ({share(n - found, n)})."
+    return f"{found:,} of {n:,} {word} were found, {n - found:,} are missing ({share(n - found, n)})."
 
 
 def repeats_figure(times: Mapping[int, int]) -> Figure:
@@ -165,7 +165,6 @@ def chosen_stimuli(facts: StimulusFacts, *, n: int = CARDS) -> list[str]:
     table = np.nan_to_num(facts.labels[[rows[name] for name in order]]) > 0
     by_frequency = [int(k) for k in np.argsort(-table.sum(axis=0), kind="stable")]
     queues = [[order[k] for k in np.flatnonzero(table[:, label])] for label in by_frequency]
-    queues = [queue for queue in queues if queue] or [order]
     chosen: list[str] = []
     while len(chosen) < n and any(queues):
         for queue in queues:
@@ -173,7 +172,8 @@ def chosen_stimuli(facts: StimulusFacts, *, n: int = CARDS) -> list[str]:
                 queue.pop(0)
             if queue and len(chosen) < n:
                 chosen.append(queue.pop(0))
-    return chosen
+    # Those that have no label, where labels leave room.
+    return [*chosen, *(name for name in order if name not in chosen)][:n]
 
 
 def _mixed(name: str) -> str:

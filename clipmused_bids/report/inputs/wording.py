@@ -9,7 +9,7 @@ import numpy as np
 
 def share(part: int, whole: int) -> str:
     """Percent of a whole: ``12 %``; a dash where there is no whole."""
-    return f"{100 * part / whole:.0f} %" if whole else "–"
+    return f"{100 * part / whole:.0f}\u00a0%" if whole else "–"
 
 
 def counted(n: int, word: str, plural: str = "") -> str:

@@ -73,7 +73,7 @@ def _confounds(plan: Plan, run: Run, n_volumes: int | None) -> tuple[str, int]:
     names = [name for name in found.names if plan.kind != "window" or not name.startswith("cosine")]
     unused = n_volumes - len(found.sample_mask)
     if not names:
-        return ("none, as asked for" if plan.config.inputs.confounds == "none" else "none found"), unused
+        return f"none: {'as asked for' if plan.config.inputs.confounds == 'none' else found.source}", unused
     counts = Counter(_group(name) for name in names)
     parts = [f"{counts[group]} {group}" for group in (*_GROUPS, "other") if counts[group]]
     return f"{len(names)}: {', '.join(parts)}", unused

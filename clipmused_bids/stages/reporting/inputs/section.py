@@ -72,10 +72,10 @@ def _lead(view: ReportView, runs: Sequence[StoredRun]) -> str:
     have = sum(len(one.rows) for one in runs if one.responses is not None)
     if not any(one.responses is not None for one in runs):
         return f"{text} No responses are stored yet."
-    left = n_trials - have
-    return f"{text} {have:,} of the trials have a response ({view.plan.kind})" + (
-        f"; {left:,} have none." if left else ", which is all of them."
-    )
+    if have == n_trials:
+        return f"{text} All of the trials have a response ({view.plan.kind})."
+    left = counted(n_trials - have, "has none", "have none")
+    return f"{text} {have:,} of the trials have a response ({view.plan.kind}), {left}."
 
 
 def _sets(view: ReportView, runs: Sequence[StoredRun], sets: Mapping[str, Sequence[str]]) -> list[Block]:

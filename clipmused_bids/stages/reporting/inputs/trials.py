@@ -11,6 +11,7 @@ from clipmused_bids.dataset.runs.names import run_index
 from clipmused_bids.dataset.runs.walk import BidsFile, Folders, functional_files
 from clipmused_bids.records import RUN_ENTITIES, Split
 from clipmused_bids.report.inputs.trials import Exclusion, SetFacts
+from clipmused_bids.report.inputs.wording import counted
 from clipmused_bids.stages.plan import Plan
 from clipmused_bids.stages.reporting.inputs.stored import StoredRun
 from clipmused_bids.stages.reporting.view import ReportView
@@ -199,7 +200,9 @@ def _of_stimuli(view: ReportView, runs: Sequence[StoredRun]) -> list[Exclusion]:
         ),
     )
     return [
-        Exclusion("stimuli", len(group), f"{reason} ({sum(shown[n] for n in group):,} trials)", consequence)
+        Exclusion(
+            "stimuli", len(group), f"{reason} ({counted(sum(shown[n] for n in group), 'trial')})", consequence
+        )
         for reason, consequence, group in groups
         if group
     ]
