@@ -14,8 +14,8 @@ from clipmused_bids.records import FloatArray, Grid, IntArray
 from clipmused_bids.report.blocks import Figure
 
 _MOST_SLICES = 4
-_WIDTH, _BAR = 6.4, 0.75  # in
-_DPI = 130
+_WIDTH, _BAR = 5.0, 0.75  # in
+_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,12 @@ def voxel_figure(voxel_map: VoxelMap) -> Figure:
     """Draw some axial slices with a colour bar; at its caption the median and the share above the mark."""
     heights = slice_heights(voxel_map.voxels, voxel_map.grid)
     low, high = colour_limits(voxel_map.values)
-    places = ", ".join(f"{height:.0f}" for height in heights)
     return Figure(
         image=_draw(voxel_map, heights, low=low, high=high),
         media_type="image/png",
         alt=f"{len(heights)} axial slices of a map. {voxel_map.sentence}",
-        caption=f"{voxel_map.sentence} Axial slices at z = {places} mm on the grid of the data, seen from above "
-        f"(L: left); colours end at the 2nd and the 98th percentile. {voxel_map.about}",
+        caption=f"{voxel_map.sentence} Axial slices on the grid of the data, seen from above (L: left; z in mm); colours "
+        f"end at the 2nd and the 98th percentile. {voxel_map.about}",
     )
 
 
@@ -125,7 +124,7 @@ def _height(voxel_map: VoxelMap, n_slices: int) -> float:
     places = np.column_stack([*np.unravel_index(voxel_map.voxels, voxel_map.grid.shape)])
     size = np.linalg.norm(voxel_map.grid.affine[:3, :3], axis=0)
     extent = (np.ptp(places, axis=0) + 1) * size
-    return float(np.clip((_WIDTH - _BAR) / n_slices * extent[1] / extent[0], 1.3, 2.4))
+    return float(np.clip((_WIDTH - _BAR) / n_slices * extent[1] / extent[0], 1.2, 2.4))
 
 
 def _quietly(draw: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -182,7 +182,7 @@ def motion_figure(runs: Sequence[RunFacts], *, alt: str) -> Figure:
     """Strip over runs: median and 95th percentile of the displacement, and below the share of volumes above 0.5 mm."""
     known = [run.displacement for run in runs if run.displacement is not None]
     places = np.arange(1, len(known) + 1)
-    figure = _figure(width=7.2, height=3.2)
+    figure = _figure(width=4.8, height=3.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     medians, highs = np.array([one.median for one in known]), np.array([one.high for one in known])
     upper.vlines(places, medians, highs, color=OUR_COLOUR, linewidth=2)

@@ -96,7 +96,7 @@ def _pictures(facts: StimulusFacts) -> str:
 
 def repeats_figure(times: Mapping[int, int]) -> Figure:
     """Histogram: how many stimuli were shown once, twice, ..."""
-    figure = _figure(width=6.0, height=2.4)
+    figure = _figure(width=4.2, height=2.2)
     axes = figure.add_subplot()
     numbers = sorted(times)
     most = max(numbers)

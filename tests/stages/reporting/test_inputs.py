@@ -93,8 +93,8 @@ def test_a_trained_participant(tmp_path: Path) -> None:
     )
     runs = table_of(found, "confounds used")
     assert [list(row[1:]) for row in runs.rows] == [
-        ["1", "12", "1.5", "8", "0", "lss", "6: 6 motion"],
-        ["2", "12", "1.5", "8", "1", "lss", "6: 6 motion"],
+        ["1", "12", "1.5", "8", "0", "lss", "6:\u00a06\u00a0motion"],
+        ["2", "12", "1.5", "8", "1", "lss", "6:\u00a06\u00a0motion"],
     ]
     sets = table_of(found, "set")
     # The trial without a response is the second s7, of the test set.

@@ -76,7 +76,8 @@ def _confounds(plan: Plan, run: Run, n_volumes: int | None) -> tuple[str, int]:
         return f"none: {'as asked for' if plan.config.inputs.confounds == 'none' else found.source}", unused
     counts = Counter(_group(name) for name in names)
     parts = [f"{counts[group]} {group}" for group in (*_GROUPS, "other") if counts[group]]
-    return f"{len(names)}: {', '.join(parts)}", unused
+    # In one line: a table is wider than a phone anyway.
+    return f"{len(names)}: {', '.join(parts)}".replace(" ", "\u00a0"), unused
 
 
 def _group(name: str) -> str:
