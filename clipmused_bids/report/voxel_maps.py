@@ -67,8 +67,8 @@ def voxel_figure(voxel_map: VoxelMap) -> Figure:
         image=_draw(voxel_map, heights, low=low, high=high),
         media_type="image/png",
         alt=f"{len(heights)} axial slices of a map. {voxel_map.sentence}",
-        caption=f"{voxel_map.sentence} Axial slices on the grid of the data, seen from above (L: left; z in mm); colours "
-        f"end at the 2nd and the 98th percentile. {voxel_map.about}",
+        caption=f"{voxel_map.sentence} Axial slices on the grid of the data, seen from above (L: left; z in mm); "
+        f"colours end at the 2nd and the 98th percentile. {voxel_map.about}",
     )
 
 

@@ -115,7 +115,7 @@ def test_a_trained_participant(tmp_path: Path) -> None:
     assert sorted(card.title for card in gallery.cards) == NAMES
     assert all(card.image is not None and card.image.startswith(b"\xff\xd8") for card in gallery.cards)
     assert "13.0\u00a0% of 23 volumes are above 0.5 mm" in said(found), "3 of 11 + 12 that are known"
-    assert (world.tree.figures("01") / "sub-01_desc-motion_strip.svg").is_file()
+    assert (world.tree.figures("01") / "sub-01_desc-motion_runs.svg").is_file()
 
 
 def test_prepared_only_and_without_confounds(tmp_path: Path) -> None:
@@ -234,6 +234,7 @@ def test_the_map_of_a_participant_is_the_median_over_runs(tmp_path: Path) -> Non
     assert (sidecar["NumberOfRuns"], sidecar["NumberOfRunsNotMeasured"]) == (3, 1)
     assert len(sidecar["Sources"]) == 3
     found = section(world)
+    assert (world.tree.figures("01") / "sub-01_desc-tsnr_slices.png").is_file()
     # The page tells of voxels with signal in all four runs.
     shown = np.delete(np.median(ratios, axis=0), [1, 2, 3, 4])
     captions = " ".join(getattr(block, "caption", "") for block in found.blocks)

@@ -57,8 +57,8 @@ def inputs_of_participant(view: ReportView, participant: str) -> Section:
         )
     else:
         blocks += stimuli_blocks(view, view.catalogue, runs, sets)
-    blocks += _kept(view, participant, motion_blocks(facts), ("motion",))
-    blocks += _kept(view, participant, voxel_blocks(view, runs), ())
+    blocks += _kept(view, participant, motion_blocks(facts), name="motion")
+    blocks += voxel_blocks(view, runs)
     return Section(ANCHOR, TITLE, blocks)
 
 
@@ -86,9 +86,8 @@ def _sets(view: ReportView, runs: Sequence[StoredRun], sets: Mapping[str, Sequen
     )
 
 
-def _kept(view: ReportView, participant: str, blocks: Sequence[Block], names: Sequence[str]) -> list[Block]:
-    """Write figures beside the page as well, as files of their own."""
-    figures = [block for block in blocks if isinstance(block, Figure)]
-    for name, figure in zip(names, figures, strict=False):
-        write_bytes(view.tree.figures(participant) / f"sub-{participant}_desc-{name}_strip.svg", figure.image)
-    return list(blocks)
+def _kept(view: ReportView, participant: str, blocks: Sequence[Block], *, name: str) -> Sequence[Block]:
+    """Write the figure among these blocks beside the page as well, as a file of its own."""
+    for figure in (block for block in blocks if isinstance(block, Figure)):
+        write_bytes(view.tree.figures(participant) / f"sub-{participant}_desc-{name}_runs.svg", figure.image)
+    return blocks

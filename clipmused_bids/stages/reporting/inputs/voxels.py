@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.images.series import read_volume
 from clipmused_bids.dataset.outputs.response_files import StoredResponses
 from clipmused_bids.records import Run
@@ -52,6 +53,9 @@ def voxel_blocks(view: ReportView, runs: Sequence[StoredRun]) -> list[Block]:
     blocks: list[Block] = []
     for kind in _KINDS:
         drawn = _drawn(view, stored, kind)
+        if drawn is not None:
+            folder = view.tree.figures(stored[0][0].participant)
+            write_bytes(folder / f"sub-{stored[0][0].participant}_desc-{kind.desc}_slices.png", drawn.image)
         blocks.append(Paragraph(_why_not(view, kind)) if drawn is None else drawn)
     return blocks
 
