@@ -44,6 +44,8 @@ from clipmused_bids.stages.places import (
     require_writable_below,
 )
 from clipmused_bids.stages.plan import Plan, make_plan
+from clipmused_bids.stages.reporting.cards import write_cards
+from clipmused_bids.stages.reporting.methods import write_methods
 from clipmused_bids.stages.reporting.pages import write_reports
 from clipmused_bids.stages.reporting.view import ReportView
 from clipmused_bids.stages.run_log import early_lines, run_log
@@ -130,11 +132,18 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
                     failures.report()
                 raise
             require_still_there(tree)
-            write_reports(ReportView(plan, tree, catalogue, split, failures.errors))
+            _write_texts(ReportView(plan, tree, catalogue, split, failures.errors))
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     main = methods.errors.get(config.model_label)
     return main.exit_code if main is not None else failures.exit_code
+
+
+def _write_texts(view: ReportView) -> None:
+    """Write what people read, from the files that are there: model cards, methods text, reports."""
+    write_cards(view)
+    write_methods(view)
+    write_reports(view)
 
 
 def _tell(view: ReportView, *, command_line: Sequence[str], early: MemoryHandler) -> ExitCode:
@@ -145,7 +154,11 @@ def _tell(view: ReportView, *, command_line: Sequence[str], early: MemoryHandler
             f"{tree.root}: nothing was made there yet.", hint="the same command without --reports-only"
         )
     with run_log(tree, replace(config, preset=view.plan.preset), command_line=command_line, early=early):
+        if config.boilerplate_only:
+            write_methods(view)
+            logger.info("Methods text: %s, with its BibTeX beside it.", tree.citation)
         if config.reports_only:
+            write_cards(view)
             write_reports(view)
     return ExitCode.OK
 
