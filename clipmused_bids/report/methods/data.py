@@ -40,9 +40,7 @@ def _pipelines(data: DataFacts) -> str:
     if not data.pipelines:
         return ""
     cites = " [@esteban2019]" if any(name.lower().startswith("fmriprep") for name in data.pipelines) else ""
-    return (
-        f" The derivatives that were read were made with {without_citations(listed(data.pipelines))}{cites}."
-    )
+    return f" The derivatives that were read name as their origin: {without_citations(listed(data.pipelines))}{cites}."
 
 
 def _space(data: DataFacts) -> str:
@@ -72,14 +70,12 @@ def _stimuli(data: DataFacts, decoders: Sequence[DecoderConfig]) -> str:
 def _shown(stimuli: StimulusFacts) -> str:
     if not stimuli.n_stimuli:
         return ""
-    n = stimuli.n_stimuli
-    pictures = {0: "none of them had a picture", n: "all with a picture"}.get(
-        stimuli.n_pictures, f"{stimuli.n_pictures:,} of them with a picture"
-    )
-    captions = {0: "none with captions", n: "all with captions"}.get(
-        stimuli.n_captioned, f"{stimuli.n_captioned:,} with captions"
-    )
-    return f"There were {count(n, 'stimulus')}; {pictures}, and {captions}."
+    pictures, captions = (_share(n, stimuli.n_stimuli) for n in (stimuli.n_pictures, stimuli.n_captioned))
+    return f"There were {count(stimuli.n_stimuli, 'stimulus')}; {pictures} had a picture, and {captions} had captions."
+
+
+def _share(n: int, total: int) -> str:
+    return "none" if n == 0 else "all" if n == total else f"{n:,} of them"
 
 
 def _labels(stimuli: StimulusFacts | None, decoders: Sequence[DecoderConfig]) -> str:

@@ -216,6 +216,9 @@ class MethodsFacts:
         Epochs that each decoder was trained for until it stopped; empty of methods without.
     evaluation : EvaluationFacts or None
         None: nothing was scored yet.
+    model_label : str
+    weights : sequence of str
+        SHA-256 of the decoders' files.
     """
 
     version: str
@@ -226,3 +229,5 @@ class MethodsFacts:
     decoders: Sequence[DecoderConfig]
     n_epochs: Sequence[int]
     evaluation: EvaluationFacts | None
+    model_label: str = ""
+    weights: Sequence[str] = ()

@@ -124,8 +124,10 @@ def _features(config: DecoderConfig) -> str:
             f"Tokens were guided by features of the stimuli that were made elsewhere (file {name}, SHA-256 "
             f"{clip['weights_sha256'][:12]})."
         )
+    demo = " (a small one that ships with this program and knows simulated scenes only)"
+    name = f"{clip['model']}{demo if clip['model'] == 'demo' else ''}"
     return (
-        f"Tokens were guided by features of the stimuli from CLIP [@radford2021], model {clip['model']} (SHA-256 of "
+        f"Tokens were guided by features of the stimuli from CLIP [@radford2021], model {name} (SHA-256 of "
         f"its weights {clip['weights_sha256'][:12]}), computed with OpenCLIP [@ilharco2021]."
     )
 

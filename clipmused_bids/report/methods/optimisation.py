@@ -99,7 +99,10 @@ def _epochs(facts: MethodsFacts) -> str:
 def _refit(config: DecoderConfig) -> str:
     if config["hyperparameters"]["fit_on"] == "train":
         return ""
-    return "Then the decoder was trained again for as many epochs on training and validation trials together."
+    again = "on training and validation trials together"
+    if config["best_epoch"] == 0:
+        return f"What is fitted in closed form was then fitted again {again}."
+    return f"Then the decoder was trained again for as many epochs {again}."
 
 
 def _seeds(facts: MethodsFacts) -> str:
@@ -116,10 +119,12 @@ def additions(config: DecoderConfig) -> list[str]:
     guided, perceptron = config["method"] == "clip-mused", config["method"].endswith("mlp")
     model, training = options["model"], options["training"]
     start = model["alignment"] if guided else config["parameters"]["alignment"]
+    fitted_start = config["parameters"]["alignment"]
+    source = " [@chen2015]" if fitted_start.startswith("SRM") else ""
     found = {
         **(_of_tokens(config, model, training) if guided else {}),
-        f"maps of voxels that start from another fit ({config['parameters']['alignment']}; the paper: at random)": (
-            start != "random" and config["parameters"]["alignment"] != "random"
+        f"maps of voxels that start from another fit ({fitted_start}{source}; the paper: at random)": (
+            start != "random" and fitted_start != "random"
         ),
         "a linear classifier": model["head"] == "linear" and not perceptron,
         f"dropout of voxels ({model['input_dropout']:g})": model["input_dropout"] > 0,

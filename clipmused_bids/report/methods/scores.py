@@ -10,6 +10,7 @@ _METRICS = {
     "mAP": "the mean average precision (mAP)",
     "top1": "the share of trials whose most probable label is the true one (top-1)",
 }
+_SHORT = {"mAP": "mAP", "top1": "top-1"}
 _EXCHANGED = {
     "stimuli": "labels of whole stimuli were exchanged, so that repeats kept one row of labels",
     "trials within runs": "labels were exchanged between trials of a run",
@@ -82,8 +83,8 @@ def _certainty(one: EvaluationFacts) -> str:
 
 def _difference(one: EvaluationFacts) -> str:
     text = (
-        f"Differences are to the linear method with the highest {one.metric} on these test trials ({one.best}), so "
-        "that the baseline is never the weaker one"
+        f"Differences are to the linear method with the highest {_SHORT[one.metric]} on these test trials "
+        f"({one.best}), so that the baseline is never the weaker one"
     )
     parts = []
     if one.n_participants > 1:

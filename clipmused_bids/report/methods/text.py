@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,17 @@ def _section(title: str, paragraphs: Sequence[str]) -> str:
 
 def _software(facts: MethodsFacts) -> str:
     used = [f"{name} {version}{_CITED_PACKAGES.get(name, '')}" for name, version in facts.packages.items()]
+    text = f"This text was written by clipmused-bids {facts.version}, in an environment with {listed(used)}."
+    if not facts.decoders:
+        return text
     trained = sorted({str(config["version"]) for config in facts.decoders})
-    by = f" Decoders were fitted with clipmused-bids {listed(trained)}." if trained else ""
-    return (
-        f"This text was written by clipmused-bids {facts.version}, in an environment with {listed(used)}.{by}"
-    )
+    return f"{text} Decoders were fitted with clipmused-bids {listed(trained)}. {stored_as(facts)}"
+
+
+def stored_as(facts: MethodsFacts) -> str:
+    """Say which decoders the text is about: their label, and a hash that no others have."""
+    hashes = "".join(facts.weights)
+    one = len(facts.weights) == 1
+    found = hashes if one else hashlib.sha256(hashes.encode("ascii")).hexdigest()
+    of = "SHA-256 of the weights" if one else "SHA-256 of the hashes of their weights"
+    return f"They are stored under the model label {facts.model_label} ({of}: {found[:16]})."

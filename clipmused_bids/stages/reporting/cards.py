@@ -16,6 +16,7 @@ from clipmused_bids.report.leak_notes import leakage_fields, leakage_lines, merg
 from clipmused_bids.report.methods.rivals import DESCRIPTIONS
 from clipmused_bids.report.methods.wording import span
 from clipmused_bids.report.model_card import Card, CardTable, Evaluated, model_card
+from clipmused_bids.stages.catalogue import is_simulated
 from clipmused_bids.stages.reporting.commands import commands_of
 from clipmused_bids.stages.reporting.methods import dataset_name, stored_records
 from clipmused_bids.stages.reporting.stored_scores import (
@@ -127,7 +128,7 @@ def _training(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _limits(view: ReportView, configs: Sequence[Mapping[str, Any]]) -> list[str]:
     limits = []
-    if view.catalogue is not None and view.catalogue.simulated:
+    if is_simulated(view.plan):
         limits.append("The data are simulated: its scores say nothing about people.")
     folds = int(configs[0]["split"].get("folds", 0))
     if folds:

@@ -25,7 +25,9 @@ def commands_of(config: Config, label: str, records: Sequence[ModelRecord]) -> d
     known = [name for record in records for name in record.config["participants"]]
     decode = f"{_START} --decode --model-label {label} --participant-label {known[0]}{_inputs(config, first)}"
     found = {"Decode all runs of a participant that it knows, new ones included": decode}
-    adaptable = first.participant is None and METHODS[first.config["method"]].deep
+    # In native space what links a new participant's voxels is made of several people's.
+    linked = first.config["common_space"] or len(known) > 1
+    adaptable = first.participant is None and METHODS[first.config["method"]].deep and linked
     if adaptable:
         fit = f"{_START} --train --decode --base-model {label} --model-label NEWLABEL --participant-label NEW"
         found["Fit it to a new participant, with the decoder staying as it is"] = (

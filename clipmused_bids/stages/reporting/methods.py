@@ -31,7 +31,8 @@ from clipmused_bids.report.methods.facts import (
     SplitFacts,
     StimulusFacts,
 )
-from clipmused_bids.report.methods.text import methods_text
+from clipmused_bids.report.methods.text import methods_text, stored_as
+from clipmused_bids.stages.catalogue import is_simulated
 from clipmused_bids.stages.reporting.read_runs import ReadRuns, example_confounds, read_runs
 from clipmused_bids.stages.reporting.scored_methods import evaluation_facts
 from clipmused_bids.stages.reporting.view import ReportView
@@ -44,6 +45,8 @@ ANCHOR = "methods"
 def write_methods(view: ReportView) -> None:
     """Write ``logs/CITATION.md`` and ``logs/CITATION.bib`` about the decoder of the model label, or about the data.
 
+    A run that looks at a part of the data (one participant is decoded) leaves the text of the same decoders as it is.
+
     Raises
     ------
     MissingInputError, DataError
@@ -51,9 +54,25 @@ def write_methods(view: ReportView) -> None:
     CannotCreateError, OutputWriteError
         If writing fails.
     """
-    text = methods_text(gather_facts(view))
+    facts = gather_facts(view)
+    if not _sees_everything(view, facts.decoders) and _is_of_these(view.tree, facts):
+        return
+    text = methods_text(facts)
     write_text(view.tree.citation, text.markdown)
     write_text(bibliography_path(view.tree), text.bibtex)
+
+
+def _sees_everything(view: ReportView, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether this run knows all stimuli, and all runs that the decoders were made of."""
+    known = {run.key for run in view.plan.event_runs}
+    return view.catalogue is not None and all(set(config["runs"]) <= known for config in configs)
+
+
+def _is_of_these(tree: OutputTree, facts: MethodsFacts) -> bool:
+    """Whether the text that is there is about the same decoders."""
+    if not (facts.decoders and tree.citation.is_file() and bibliography_path(tree).is_file()):
+        return False
+    return stored_as(facts) in _text(tree.citation)
 
 
 def bibliography_path(tree: OutputTree) -> Path:
@@ -121,6 +140,8 @@ def gather_facts(view: ReportView) -> MethodsFacts:
         decoders=configs,
         n_epochs=[n for record in records if (n := _epochs(record)) is not None],
         evaluation=evaluation,
+        model_label=label,
+        weights=[record.weights_hash for record in records],
     )
 
 
@@ -137,7 +158,7 @@ def _data(view: ReportView, read: ReadRuns, *, tasks: Sequence[str], space: str 
         name=str(raw.get("Name") or ""),
         doi=_doi(raw),
         pipelines=sorted({name for names in made_by for name in names}),
-        simulated=view.catalogue.simulated if view.catalogue is not None else False,
+        simulated=is_simulated(plan),
         tasks=tasks,
         runs=read.runs,
         space=space,
