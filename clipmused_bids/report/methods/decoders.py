@@ -33,26 +33,31 @@ def _linear(decoders: Sequence[DecoderConfig]) -> str:
 
 def _chosen(decoders: Sequence[DecoderConfig]) -> str:
     """Penalties that were chosen, and from how many."""
-    found = [
-        float(value)
-        for config in decoders
-        for value in (config["parameters"].get("alpha") or config["parameters"].get("c") or {}).values()
-    ]
+    name = "alpha" if "alpha" in decoders[0]["parameters"] else "c"
+    found = [value for config in decoders for value in _values(config["parameters"].get(name))]
     if not found:
         return ""
     linear = decoders[0]["hyperparameters"]["linear"]
-    name, values = (
-        ("penalty", linear["alphas"]) if "alpha" in decoders[0]["parameters"] else ("C", linear["logistic_c"])
-    )
+    word, values = {
+        "alpha": ("penalty", linear["alphas"]),
+        "c": ("inverse penalty C", linear["logistic_c"]),
+    }[name]
     choice = f"{len(values)} values between {min(values):g} and {max(values):g}"
-    return f" The {name} was {span(found)}, chosen from {choice}."
+    return f" The {word} was {span(found)}, chosen from {choice}."
+
+
+def _values(chosen: Mapping[str, float] | float | None) -> list[float]:
+    """One for all participants, or one for each fit."""
+    if chosen is None:
+        return []
+    return [float(value) for value in (chosen.values() if isinstance(chosen, Mapping) else [chosen])]
 
 
 def _sizes(decoders: Sequence[DecoderConfig]) -> str:
     shared = max(int(config["parameters"]["shared"]) for config in decoders)
     own = [int(n) for config in decoders for n in config["parameters"]["per_participant"].values()]
-    parts = [f"{count(shared, 'number')} shared by all participants"] if shared else []
-    parts += [f"{span(own)} of each participant's own"] if own else []
+    parts = [f"{count(shared, 'number')} that all participants share"] if shared else []
+    parts += [f"{span(own)} numbers of each participant's own"] if any(own) else []
     return f" It has {' and '.join(parts)}." if parts else ""
 
 

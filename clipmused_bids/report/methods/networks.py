@@ -47,7 +47,8 @@ def _architecture(decoders: Sequence[DecoderConfig]) -> str:
     if config["method"] == _GUIDED:
         what += _of_clip_mused(decoders)
     shape = _perceptron(options) if config["method"].endswith("mlp") else _transformer(config)
-    return f"{what} (preset {config['preset']}). {shape}{_size(decoders)}"
+    known = f" Subject information: {config['parameters']['subject_information']}."
+    return f"{what} (preset {config['preset']}). {shape}{'' if config['method'] == _GUIDED else known}{_size(decoders)}"
 
 
 def _of_clip_mused(decoders: Sequence[DecoderConfig]) -> str:
@@ -66,11 +67,9 @@ def _transformer(config: DecoderConfig) -> str:
     options = config["hyperparameters"]["model"]
     head = "a linear classifier" if options["head"] == "linear" else "a classifier with a hidden layer"
     depth, heads = options["depth"], options["heads"]
-    known = f" Subject information: {config['parameters']['subject_information']}."
     return (
         f"{_patches(config)} The transformer has a width of D = {options['width']}, {count(depth, 'block')} with "
         f"{count(heads, 'attention head')}{' each' if depth > 1 else ''}, and {head}."
-        f"{'' if config['method'] == _GUIDED else known}"
     )
 
 
@@ -101,7 +100,7 @@ def _size(decoders: Sequence[DecoderConfig]) -> str:
     shared = [int(config["parameters"]["shared"]) for config in decoders]
     own = [int(n) for config in decoders for n in config["parameters"]["per_participant"].values()]
     parts = [f"{span(shared)} parameters shared by all participants"] if any(shared) else []
-    parts += [f"{span(own)} of each participant's own"] if any(own) else []
+    parts += [f"{span(own)} {'' if parts else 'parameters '}of each participant's own"] if any(own) else []
     return f" It has {' and '.join(parts)}." if parts else ""
 
 
@@ -124,11 +123,11 @@ def _features(config: DecoderConfig) -> str:
             f"Tokens were guided by features of the stimuli that were made elsewhere (file {name}, SHA-256 "
             f"{clip['weights_sha256'][:12]})."
         )
-    demo = " (a small one that ships with this program and knows simulated scenes only)"
-    name = f"{clip['model']}{demo if clip['model'] == 'demo' else ''}"
+    demo = "a small one that ships with this program and knows simulated scenes only; "
     return (
-        f"Tokens were guided by features of the stimuli from CLIP [@radford2021], model {name} (SHA-256 of "
-        f"its weights {clip['weights_sha256'][:12]}), computed with OpenCLIP [@ilharco2021]."
+        f"Tokens were guided by features of the stimuli from CLIP [@radford2021], model {clip['model']} "
+        f"({demo if clip['model'] == 'demo' else ''}SHA-256 of its weights {clip['weights_sha256'][:12]}), computed "
+        "with OpenCLIP [@ilharco2021]."
     )
 
 

@@ -17,7 +17,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "ss-mlp": "a multilayer perceptron for each participant",
     "ridge": "a ridge regression for each participant [@hoerl1970], whose penalty was chosen by leaving groups of "
     "training trials out",
-    "ridge-pooled": "one ridge regression for all participants [@hoerl1970], in native space after aligning them",
+    "ridge-pooled": "one ridge regression for all participants [@hoerl1970] (in native space: after aligning them)",
     "ridge-stack": _STACK,
     "logistic": "a logistic regression for each participant, whose penalty was chosen by leaving groups of training "
     "trials out",

@@ -316,6 +316,16 @@ def test_every_method_is_described(method: str) -> None:
     )
 
 
+def test_penalties_are_those_that_were_chosen() -> None:
+    """One for each participant, or (``srm``) one for all."""
+    each = config(method="ridge", preset=None, parameters={"alpha": {"01": 0.1, "02": 3.0}})
+    assert "The penalty was 0.1 to 3, chosen from 2 values between 0.1 and 1." in written(each)
+    assert "The inverse penalty C was 0.5, chosen" in written(
+        config(method="srm", preset=None, parameters={"c": 0.5})
+    )
+    assert "penalty was" not in written(config(method="prevalence", preset=None), evaluation=None)
+
+
 def test_a_deep_rival_has_no_additions_that_are_not_its_own() -> None:
     ours = {
         "model": {"readout": "ridge", "head": "linear", "alignment": "auto"},
