@@ -256,6 +256,7 @@ OTHERS: list[tuple[dict[str, Any], str, str]] = [
     ({"evaluation": replace(SCORED, metric="top1")}, "top-1", "The main one is the mean average precision"),
     ({"evaluation": replace(SCORED, interval_over_stimuli=False)}, "", "Bayesian bootstrap (1,000 draws"),
     ({"evaluation": replace(SCORED, n_participants=1)}, "There is one participant", "Holm"),
+    ({"evaluation": replace(SCORED, methods=SCORED.methods[:2])}, "", "corrected for the number of methods (Holm"),
     ({"evaluation": replace(SCORED, together=False)}, "scored alone", "95 % t intervals"),
     ({"evaluation": replace(SCORED, exchanged="circular shifts")}, "shifted circularly", "whole stimuli were"),
 ]  # fmt: skip
