@@ -119,7 +119,7 @@ def gather_facts(view: ReportView) -> MethodsFacts:
     if configs:
         options = configs[0]["hyperparameters"]["responses"]
         kind, tasks, space = configs[0]["response_kind"], configs[0]["tasks"], configs[0]["space"]
-    read = read_runs(plan, tree, kind=kind, tasks=tasks, space=space, people=people)
+    read = read_runs(plan, tree, kind=kind, tasks=tasks, space=space, people=people, without=view.errors)
     columns, example = example_confounds(plan.runs, read.confounds) if kind != "betas" else ((), "")
     evaluation = evaluation_facts(tree, label, configs)
     return MethodsFacts(

@@ -54,6 +54,7 @@ def read_runs(
     tasks: Collection[str],
     space: str | None,
     people: Collection[str],
+    without: Collection[str],
 ) -> ReadRuns:
     """Gather the runs of some participants.
 
@@ -68,11 +69,15 @@ def read_runs(
         Of the images.
     people : collection of str
         Empty: everyone.
+    without : collection of str
+        Participants that failed: what there is of theirs is no part of the data.
     """
     found = [
         (run, sidecar)
         for run, sidecar in _stored(tree, kind)
-        if run["task"] in tasks and run.get("space") == space and (not people or run["sub"] in people)
+        if run["task"] in tasks
+        and run.get("space") == space
+        and (run["sub"] in people if people else run["sub"] not in without)
     ]
     if not found:
         return _planned(plan)
