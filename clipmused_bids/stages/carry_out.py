@@ -94,8 +94,11 @@ def carry_out(job: Job) -> None:
     job = replace(job, plan=job.plan.without(job.failures))
     if "evaluate" in actions and job.catalogue is not None:
         from clipmused_bids.stages.evaluate import evaluate
+        from clipmused_bids.stages.tokens import measure_tokens
 
         evaluate(job, ceilings=ceilings)
+        if job.split is not None and job.plan.config.model_label not in job.methods.errors:
+            measure_tokens(job.plan, job.tree, job.catalogue, job.split, failures=job.failures)
 
 
 def stimuli_of(plan: Plan) -> list[str]:

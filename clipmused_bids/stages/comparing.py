@@ -16,8 +16,7 @@ from clipmused_bids.evaluation.permutation import PermutationTest
 from clipmused_bids.evaluation.weighted import Metric
 from clipmused_bids.long_work import each_of
 from clipmused_bids.stages.contenders import Contender
-from clipmused_bids.stages.scored import Scored, label_scores
-from clipmused_bids.stages.scoring import scores_by_participant
+from clipmused_bids.stages.scored import Scored, label_scores, scores_by_participant
 
 NAN = math.nan
 

@@ -18,7 +18,7 @@ from clipmused_bids.evaluation.weighted import Metric
 from clipmused_bids.long_work import each_of
 from clipmused_bids.stages.comparing import Rival
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.scoring import Scored
+from clipmused_bids.stages.scored import Scored
 from clipmused_bids.stages.splitting import is_blocked
 
 
