@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ import numpy as np
 
 from clipmused_bids.records import FloatArray, Grid, IntArray
 from clipmused_bids.report.blocks import Figure
+from clipmused_bids.report.canvas import png
 
 _MOST_SLICES = 4
 _WIDTH, _BAR = 5.0, 0.75  # in
-_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,7 @@ def _draw(voxel_map: VoxelMap, heights: list[float], *, low: float, high: float)
     colours = figure.colorbar(ScalarMappable(Normalize(low, high), cmap="viridis"), cax=bar)
     colours.ax.tick_params(labelsize=8)
     figure.text(0.995, 0.97, voxel_map.unit, ha="right", va="top", fontsize=8)
-    buffer = io.BytesIO()
-    # Equal figures are equal bytes: no name of the software.
-    figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _height(voxel_map: VoxelMap, n_slices: int) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from clipmused_bids.records import FloatArray
 from clipmused_bids.report.blocks import Block, Details, Figure, Paragraph, Table
-from clipmused_bids.report.figures import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, new_figure, svg_bytes
+from clipmused_bids.report.canvas import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, blank, svg
 from clipmused_bids.report.inputs.wording import counted, spread
 
 # mm; the mark that many studies take for a volume with motion (Power et al. 2012).
@@ -182,7 +182,7 @@ def motion_figure(runs: Sequence[RunFacts], *, alt: str) -> Figure:
     """Strip over runs: median and 95th percentile of the displacement, and below the share of volumes above 0.5 mm."""
     known = [run.displacement for run in runs if run.displacement is not None]
     places = np.arange(1, len(known) + 1)
-    figure = new_figure(width=4.8, height=3.0)
+    figure = blank(width=4.8, height=3.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     medians, highs = np.array([one.median for one in known]), np.array([one.high for one in known])
     upper.vlines(places, medians, highs, color=OUR_COLOUR, linewidth=2)
@@ -204,7 +204,7 @@ def motion_figure(runs: Sequence[RunFacts], *, alt: str) -> Figure:
     lower.set(ylabel=f"> {DISPLACEMENT_MARK} mm\n(% of vol.)", ylim=(0, max(5.0, 1.15 * float(shares.max()))))
     _name_runs(lower, runs)
     return Figure(
-        image=svg_bytes(figure),
+        image=svg(figure),
         media_type="image/svg+xml",
         alt=alt,
         caption="Framewise displacement of each run: how far the head moved from one volume to the next. Above, dots "

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipmused_bids.records import FloatArray
 from clipmused_bids.report.blocks import Block, Card, Details, Figure, Gallery, Paragraph, Table
-from clipmused_bids.report.figures import OUR_COLOUR, new_figure, svg_bytes
+from clipmused_bids.report.canvas import OUR_COLOUR, blank, svg
 from clipmused_bids.report.inputs.wording import counted, listed, share
 
 CARDS = 12
@@ -96,7 +96,7 @@ def _pictures(facts: StimulusFacts) -> str:
 
 def repeats_figure(times: Mapping[int, int]) -> Figure:
     """Histogram: how many stimuli were shown once, twice, ..."""
-    figure = new_figure(width=4.2, height=2.2)
+    figure = blank(width=4.2, height=2.2)
     axes = figure.add_subplot()
     numbers = sorted(times)
     most = max(numbers)
@@ -111,7 +111,7 @@ def repeats_figure(times: Mapping[int, int]) -> Figure:
     axes.set(xlabel="times shown", ylabel="stimuli")
     words = [f"{times[k]:,} shown {'once' if k == 1 else f'{k} times'}" for k in numbers]
     return Figure(
-        image=svg_bytes(figure),
+        image=svg(figure),
         media_type="image/svg+xml",
         alt=f"Histogram of repeats: {listed(words, most=8)}.",
         caption="How many stimuli this participant was shown how many times. Repeats are what noise ceilings are told "
