@@ -54,7 +54,7 @@ def test_each_geometry_is_drawn(grid):
     n = int(np.prod(grid.shape))
     colours = pixels(voxel_figure(voxel_map(grid, np.where(np.arange(n) % 2, 10.0, 90.0))))
 
-    assert colours.shape[1] == round(5.0 * 160)
+    assert colours.shape[1] == round(5.0 * 150)
     dark, light = (np.abs(colours - ends).sum(axis=2) < 30 for ends in ([68, 1, 84], [253, 231, 37]))
     assert dark[:, :600].mean() > 0.04
     assert light[:, :600].mean() > 0.04
