@@ -95,6 +95,9 @@ def carry_out(job: Job) -> None:
         from clipmused_bids.stages.evaluate import evaluate
 
         evaluate(job, ceilings=ceilings)
+        from clipmused_bids.stages.maps import make_maps
+
+        make_maps(job)
 
 
 def stimuli_of(plan: Plan) -> list[str]:

@@ -48,6 +48,12 @@ def predict(model: StoredModel, person: ParticipantResponses, rows: IntArray | N
     return stored_decoder(model).predict_proba(data if rows is None else data.subset(rows))
 
 
+def decodable(model: StoredModel, person: ParticipantResponses) -> TrialData:
+    """A participant's stored trials as a decoder reads them: standardised, without labels."""
+    table, _ = _standardized(model, person)
+    return _unlabelled(model, person.participant, table)
+
+
 def predict_averaged(
     model: StoredModel, person: ParticipantResponses, groups: Sequence[IntArray]
 ) -> FloatArray:
