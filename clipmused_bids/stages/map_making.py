@@ -92,6 +92,9 @@ class AttentionMap:
     places : str
         How patches became voxels.
     depth, n_patches : int
+    uniform : float
+        Correlation over voxels with the map that equal attention to all patches would give; NaN where that is the
+        same everywhere.
     reliability : Reliability
     """
 
@@ -100,6 +103,7 @@ class AttentionMap:
     places: str
     depth: int
     n_patches: int
+    uniform: float
     reliability: Reliability
 
 
@@ -188,6 +192,7 @@ def attention_maps(
         )
         for draw in range(draws)
     ]
+    inside = regions.inside >= 0
     for key in keys:
         means = region_means(true[key].values, regions.inside, n_regions=regions.n_inside)
         others = [
@@ -199,6 +204,7 @@ def attention_maps(
             places=true[key].places,
             depth=true[key].depth,
             n_patches=true[key].n_patches,
+            uniform=map_correlation(true[key].values[0][inside], true[key].uniform[inside]),
             reliability=Reliability(
                 split_half=split_half(means[1::2], means[2::2]) if halves else float("nan"),
                 randomised=tuple(map_correlation(means[0], other) for other in others),
@@ -213,9 +219,10 @@ _READINGS: tuple[Reading, ...] = ("last block", "rollout")
 
 @dataclass(frozen=True)
 class _VoxelAttention:
-    """Mean attention in each selection of trials, (n_selections, n_voxels), and what it is of."""
+    """Mean attention in each selection of trials, (n_selections, n_voxels); what equal attention gives, (n_voxels,)."""
 
     values: FloatArray
+    uniform: FloatArray
     local: bool
     places: str
     depth: int
@@ -236,12 +243,19 @@ def _voxel_attention(
         members = token_attention(predictor(one.method), one.data)
         for member in members:
             for key in keys:
-                own = member.places.to_voxels(weights @ member.of_token[key]) / len(members)
+                attention = member.of_token[key]
+                equal = np.full((1, attention.shape[1]), one.mine.mean() / attention.shape[1])
+                own = member.places.to_voxels(np.concatenate([weights @ attention, equal])) / len(members)
                 sums[key] = sums[key] + own if key in sums else own
     last = members[0]
     return {
         key: _VoxelAttention(
-            sums[key], last.places.local, last.places.how, last.depth, last.of_token[key].shape[1]
+            values=sums[key][:-1],
+            uniform=sums[key][-1],
+            local=last.places.local,
+            places=last.places.how,
+            depth=last.depth,
+            n_patches=last.of_token[key].shape[1],
         )
         for key in keys
     }

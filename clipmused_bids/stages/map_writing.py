@@ -150,6 +150,7 @@ class MapWriter:
                     "NumberOfPatches": one.n_patches,
                     "PatchesAreLocal": one.local,
                     "PatchesToVoxels": one.places,
+                    "UniformAttentionCorrelation": one.uniform,
                     **({"References": _ROLLOUT} if reading == "rollout" else {}),
                     **self._fields(one.reliability),
                 },

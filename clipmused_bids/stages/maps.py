@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from clipmused_bids.config import MapOptions, as_tables
+from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.files.documents import canonical_json
 from clipmused_bids.dataset.files.tensors import digest
 from clipmused_bids.dataset.outputs.description import write_descriptions
-from clipmused_bids.dataset.outputs.map_files import maps_are_current
+from clipmused_bids.dataset.outputs.map_files import maps_are_current, sidecar_path
 from clipmused_bids.dataset.outputs.tree import MapKind, OutputTree
 from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
 from clipmused_bids.methods.network_kinds import MS_EMB
@@ -153,6 +155,7 @@ def _make(work: MapWork, participant: str, *, n_left: int) -> str:
         work.tree, trials, regions, data.spaces[0],
         model_label=work.model_label, seed=work.seed, draws=work.options.draws,
     )  # fmt: skip
+    _remove_others(work, trials)
     if work.occludes:
         n_passes = (len(regions.names) + 1) * len(trials.rows) * (1 + work.options.draws)
         progress = Passes(participant, len(regions.names), len(trials.rows), n_passes, n_people=n_left)
@@ -161,7 +164,6 @@ def _make(work: MapWork, participant: str, *, n_left: int) -> str:
         )
         writer.write_occlusion(made, request=request)
     attention = attention_maps(trials, decoders, regions, draws=work.options.draws, seed=work.seed)
-    # An earlier decoder under this label may have had others.
     writer.write_attention(attention, request=request)
     return "made"
 
@@ -191,6 +193,16 @@ def _files(work: MapWork, trials: MapTrials) -> list[Path]:
             kind = map_kind(token, reading)
             paths.append(work.tree.statmap(run, model_label=label, kind=kind))
     return paths
+
+
+def _remove_others(work: MapWork, trials: MapTrials) -> None:
+    """Remove maps of an earlier decoder under this label that the one at hand does not have."""
+    made = _files(work, trials)
+    for kind in get_args(MapKind):
+        path = work.tree.statmap(trials.person.runs[0], model_label=work.model_label, kind=kind)
+        if path not in made:
+            remove(path)
+            remove(sidecar_path(path))
 
 
 @dataclass

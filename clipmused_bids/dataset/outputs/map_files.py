@@ -179,7 +179,7 @@ def read_map_table(path: Path) -> tuple[MapTable, dict[str, Any]]:
 
 
 def read_map(path: Path) -> tuple[NDArray[Any], FloatArray]:
-    """Read an image and its 4 x 4 affine.
+    """Read an image, its axes to the right, to the front and upwards, and its 4 x 4 affine.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def read_map(path: Path) -> tuple[NDArray[Any], FloatArray]:
 
     read_bytes(path)
     with named(path):
-        image: Any = nibabel.load(path)
+        image: Any = nibabel.as_closest_canonical(nibabel.load(path))
         return np.asarray(image.dataobj), np.asarray(image.affine, dtype=float)
 
 

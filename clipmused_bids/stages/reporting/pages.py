@@ -11,6 +11,7 @@ from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.maps import maps_of_participant
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,9 @@ GroupSection = Callable[[ReportView], Section | None]
 _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not a medical device."
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
-PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
+PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
+    ("maps", "Where it looks", maps_of_participant),
+)
 GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
 
 
