@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipmused_bids.evaluation.floors import random_average_precision
 from clipmused_bids.evaluation.map_reliability import split_half, stimulus_halves
+from clipmused_bids.evaluation.metrics import scorable
 from clipmused_bids.records import BoolArray, FloatArray, IntArray
 
 NAN = float("nan")
@@ -26,8 +28,8 @@ class Occlusion:
         Of each label's average precision; NaN where a label cannot be scored.
     top1 : ndarray of shape (R,)
         Of the share of trials whose label is the most probable one; NaN where trials have several labels.
-    intact : float
-        mAP without any knock-out.
+    intact, floor : float
+        mAP without any knock-out, and what a random ranking of the same trials is expected to reach.
     n_labels : int
         Labels that can be scored in some fold.
     split_half : float
@@ -38,6 +40,7 @@ class Occlusion:
     of_label: FloatArray
     top1: FloatArray
     intact: float
+    floor: float
     n_labels: int
     split_half: float
 
@@ -79,6 +82,7 @@ def occlusion(
         of_label=of_label,
         top1=_top1_drop(labels, probabilities, fold) if single_label else np.full(len(maps[0]), NAN),
         intact=float(_mean_of_known(_mean_of_known(precision[:, 0, 0], axis=1), axis=0)),
+        floor=_floor(labels, probabilities[0], fold),
         n_labels=int(np.isfinite(of_label).all(axis=0).sum()),
         split_half=split_half(maps[1::2], maps[2::2]) if halves else NAN,
     )
@@ -135,6 +139,18 @@ def _precisions_of_fold(
             chosen = [selection[known] for selection in selections]
             found[:, :, c] = average_precisions(labels[known, c], probabilities[:, known, c], chosen)
     return found
+
+
+def _floor(labels: FloatArray, probabilities: FloatArray, fold: IntArray) -> float:
+    """Expected mAP of a random ranking, mean over labels and folds."""
+    known = np.where(np.isnan(probabilities), NAN, labels)
+    chances = np.full((len(np.unique(fold)), labels.shape[1]), NAN)
+    for f, k in enumerate(np.unique(fold)):
+        mine = known[fold == k]
+        for c in np.flatnonzero(scorable(mine)):
+            truth = mine[~np.isnan(mine[:, c]), c]
+            chances[f, c] = random_average_precision(int(truth.sum()), len(truth))
+    return float(_mean_of_known(_mean_of_known(chances, axis=1), axis=0))
 
 
 def _top1_drop(labels: FloatArray, probabilities: FloatArray, fold: IntArray) -> FloatArray:

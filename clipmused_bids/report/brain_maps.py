@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 7.5  # inches
 DPI = 150
 _LABEL_SIZE = 9
-_GREY = "0.85"
+_SHADES = 16
 # Attention that differs from equal attention by less than this is drawn in nearly one colour.
 _SMALLEST_SPAN = 0.05
 
@@ -53,6 +54,21 @@ class BrainMap:
         places = np.repeat(third, self.inside.sum(axis=(0, 1))[third])
         shares = (np.arange(n_cuts) + 0.5) / n_cuts
         return sorted({int(k) for k in np.quantile(places, shares, method="nearest")})
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, back and front of the grid in mm."""
+        return _extent(self.affine, self.values.shape)
+
+    def used_extent(self) -> tuple[float, float, float, float]:
+        """The same of the voxels inside, with one voxel around them."""
+        left, _, back, _ = self.extent
+        size = np.linalg.norm(self.affine[:3, :2], axis=0)
+        x, y = (np.flatnonzero(self.inside.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+        return (
+            left + (x[0] - 1) * size[0], left + (x[-1] + 2) * size[0],
+            back + (y[0] - 1) * size[1], back + (y[-1] + 2) * size[1],
+        )  # fmt: skip
 
     def height(self, cut: int) -> float:
         """Position of a slice along the third axis in mm."""
@@ -168,48 +184,27 @@ def png(figure: Figure) -> bytes:
 def _cell(
     figure: Figure, rect: tuple[float, float, float, float], brain_map: BrainMap, cut: int, scale: ColourScale
 ) -> None:
-    if brain_map.on_template:
-        _template_cell(figure, rect, brain_map, cut, scale)
-    else:
-        _outline_cell(figure, rect, brain_map, cut, scale)
-
-
-def _template_cell(
-    figure: Figure, rect: tuple[float, float, float, float], brain_map: BrainMap, cut: int, scale: ColourScale
-) -> None:
-    from nilearn.plotting import plot_stat_map
-
-    display = _quietly(
-        plot_stat_map, _image(brain_map), figure=figure, axes=rect,
-        display_mode="z", cut_coords=[brain_map.height(cut)], cmap=scale.cmap, vmin=scale.low, vmax=scale.high, threshold=scale.clear, colorbar=False, annotate=False,
-        resampling_interpolation="nearest", symmetric_cbar=scale.low < 0,
-    )  # fmt: skip
-    display.annotate(size=_LABEL_SIZE)
-
-
-def _outline_cell(
-    figure: Figure, rect: tuple[float, float, float, float], brain_map: BrainMap, cut: int, scale: ColourScale
-) -> None:
+    """Draw one slice: over the template's, or within the outline of the mask."""
     left, bottom, width, height = rect
     axes = figure.add_axes((left + 0.01, bottom + 0.14 * height, 0.98 * width - 0.01, 0.8 * height))
     inside, values = brain_map.inside[:, :, cut].T, brain_map.values[:, :, cut].T
-    size = np.linalg.norm(brain_map.affine[:3, :3], axis=0)
-    n_y, n_x = inside.shape
-    extent = (-0.5 * size[0], (n_x - 0.5) * size[0], -0.5 * size[1], (n_y - 0.5) * size[1])
-    shown = np.ma.masked_array(values, mask=~inside)
+    hidden = ~inside
+    if brain_map.on_template:
+        _draw_template(axes, brain_map.height(cut))
+        hidden = hidden | (np.abs(values) < scale.clear)
+    left_side, right_side, back, front = brain_map.extent
     axes.imshow(
-        shown, origin="lower", extent=extent, cmap=scale.cmap, vmin=scale.low, vmax=scale.high,
-        interpolation="nearest",
+        np.ma.masked_array(values, mask=hidden), origin="lower", extent=(left_side, right_side, back, front),
+        cmap=scale.cmap, vmin=scale.low, vmax=scale.high, interpolation="nearest",
     )  # fmt: skip
-    _outline(axes, inside, size)
+    if not brain_map.on_template:
+        _outline(axes, brain_map, inside)
+        # The same part of the grid in every slice; what is far from any voxel is left out.
+        used = brain_map.used_extent()
+        axes.set_xlim(used[0], used[1])
+        axes.set_ylim(used[2], used[3])
     axes.set_axis_off()
-    # What is far from any voxel is left out.
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    axes.set_xlim((columns[0] - 1.5) * size[0], (columns[-1] + 1.5) * size[0])
-    axes.set_ylim((rows[0] - 1.5) * size[1], (rows[-1] + 1.5) * size[1])
-    axes.set_title(
-        f"z = {brain_map.height(cut):.0f} mm", fontsize=_LABEL_SIZE, y=-0.02, va="top", color="black"
-    )
+    axes.set_title(f"z = {brain_map.height(cut):.0f} mm", fontsize=_LABEL_SIZE, y=-0.02, va="top")
     for place, text in ((0.0, "L"), (1.0, "R")):
         axes.text(
             place, 1.0, text, transform=axes.transAxes, fontsize=_LABEL_SIZE, ha="left" if place == 0 else "right",
@@ -217,17 +212,50 @@ def _outline_cell(
         )  # fmt: skip
 
 
-def _outline(axes: Axes, inside: BoolArray, size: FloatArray) -> None:
+def _draw_template(axes: Axes, height: float) -> None:
+    anatomy, affine = _template()
+    cut = int(np.clip(round((height - affine[2, 3]) / affine[2, 2]), 0, anatomy.shape[2] - 1))
+    shown = anatomy[:, :, cut].T
+    extent = _extent(affine, anatomy.shape)
+    axes.imshow(
+        np.ma.masked_array(shown, mask=shown <= 0), origin="lower", extent=extent, cmap="gray", vmin=-0.4, vmax=1.1,
+        interpolation="nearest",
+    )  # fmt: skip
+    axes.set_xlim(extent[0], extent[1])
+    axes.set_ylim(extent[2], extent[3])
+
+
+@cache
+def _template() -> tuple[FloatArray, FloatArray]:
+    """The anatomy of MNI space that nilearn carries with it, at 2 mm; values from 0 to 1."""
+    from nilearn.datasets import load_mni152_template
+
+    image: Any = load_mni152_template(resolution=2)
+    # A few shades are enough to know a place by, and make small files.
+    shades = np.round(np.asarray(image.dataobj, dtype=np.float32) * _SHADES) / _SHADES
+    return shades, np.asarray(image.affine, dtype=float)
+
+
+def _extent(affine: FloatArray, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Left, right, back and front of a grid in mm; its axes run along those of the space, or nearly so."""
+    sides = []
+    for axis in (0, 1):
+        first, step = float(affine[axis, 3]), float(np.linalg.norm(affine[:3, axis]))
+        sides += [first - step / 2, first + (shape[axis] - 0.5) * step]
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _outline(axes: Axes, brain_map: BrainMap, inside: BoolArray) -> None:
     """Draw the sides of voxels between inside and outside."""
     from matplotlib.collections import LineCollection
 
     padded = np.pad(inside, 1)
-    lines = []
-    for y, x in np.argwhere(padded[:, 1:] != padded[:, :-1]):
-        lines.append([(x - 0.5, y - 1.5), (x - 0.5, y - 0.5)])
-    for y, x in np.argwhere(padded[1:] != padded[:-1]):
-        lines.append([(x - 1.5, y - 0.5), (x - 0.5, y - 0.5)])
-    scaled = [[(x * size[0], y * size[1]) for x, y in line] for line in lines]
+    lines = [[(x, y - 1), (x, y)] for y, x in np.argwhere(padded[:, 1:] != padded[:, :-1])] + [
+        [(x - 1, y), (x, y)] for y, x in np.argwhere(padded[1:] != padded[:-1])
+    ]
+    left, _, back, _ = brain_map.extent
+    size = np.linalg.norm(brain_map.affine[:3, :2], axis=0)
+    scaled = [[(left + x * size[0], back + y * size[1]) for x, y in line] for line in lines]
     axes.add_collection(LineCollection(scaled, colors="0.3", linewidths=0.8))
 
 
@@ -248,9 +276,8 @@ def _row_height(brain_map: BrainMap, n_columns: int) -> float:
     """Height in inches of a slice that fills a column's width, with its label."""
     if brain_map.on_template:
         return min(WIDTH / n_columns * 1.2, 2.4)
-    used = [np.flatnonzero(brain_map.inside.any(axis=axes)) for axes in ((1, 2), (0, 2))]
-    size = np.linalg.norm(brain_map.affine[:3, :3], axis=0)
-    width, height = ((one[-1] - one[0] + 3) * size[k] for k, one in enumerate(used))
+    left, right, back, front = brain_map.used_extent()
+    width, height = right - left, front - back
     return float(np.clip(WIDTH / n_columns * height / width, 0.8, 2.4)) + 0.35
 
 

@@ -30,8 +30,8 @@ class OcclusionView:
     Parameters
     ----------
     brain : BrainMap
-    intact : float
-        mAP without any knock-out.
+    intact, floor : float
+        mAP without any knock-out, and what a random ranking would reach.
     names : sequence of str
         R regions.
     regions : str
@@ -51,6 +51,7 @@ class OcclusionView:
 
     brain: BrainMap
     intact: float
+    floor: float
     names: Sequence[str]
     regions: str
     n_voxels: IntArray
@@ -129,10 +130,11 @@ def maps_section(
 
 def _occlusion_blocks(view: OcclusionView, figures: Mapping[str, bytes]) -> list[Block]:
     top = int(np.argmax(view.drop))
-    first = f"Each of {len(view.names)} regions is knocked out in turn ({view.regions}). " + (
-        f"mAP of the test trials falls most without {view.names[top]}: by {view.drop[top]:.3f} from {view.intact:.3f}."
-        if view.drop[top] > 0
-        else f"Without any of them mAP of the test trials, {view.intact:.3f}, falls."
+    floor = f"{view.intact:.3f} (a random ranking: {view.floor:.3f})"
+    most = f"falls most without {view.names[top]}, by {view.drop[top]:.3f}"
+    first = (
+        f"{len(view.names)} regions are knocked out one by one ({view.regions}). mAP of the test trials is {floor}; it "
+        f"{most if view.drop[top] > 0 else 'falls without none of them'}."
     )
     caption = (
         "Occlusion: mAP minus mAP without the voxel's region (its responses at their training mean), mean over "

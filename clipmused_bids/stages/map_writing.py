@@ -81,6 +81,7 @@ class MapWriter:
             "NumberOfRegions": len(self.regions.names),
             "KnockedOut": "standardised responses of the region's voxels set to 0, their mean in the training data",
             "IntactMeanAveragePrecision": found.intact,
+            "FloorOfMeanAveragePrecision": found.floor,
             "NumberOfScorableLabels": found.n_labels,
         }
         known = np.asarray(np.isfinite(found.of_label).all(axis=0))

@@ -192,7 +192,8 @@ def read_map(path: Path) -> tuple[NDArray[Any], FloatArray]:
 
     read_bytes(path)
     with named(path):
-        image: Any = nibabel.as_closest_canonical(nibabel.load(path))
+        upright: Any = nibabel.funcs
+        image = upright.as_closest_canonical(nibabel.load(path))
         return np.asarray(image.dataobj), np.asarray(image.affine, dtype=float)
 
 

@@ -99,6 +99,7 @@ class _Reader:
         return OcclusionView(
             brain=self._brain(label, "Occlusion", title="Occlusion", inside=self._inside(whole=True)),
             intact=float(about["IntactMeanAveragePrecision"]),
+            floor=float(about["FloorOfMeanAveragePrecision"]),
             names=table.names,
             regions=about["Regions"],
             n_voxels=table.n_voxels,
