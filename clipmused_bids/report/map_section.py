@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipmused_bids.records import FloatArray, IntArray
-from clipmused_bids.report.blocks import Block, Details, Figure, Paragraph, Section, Table
+from clipmused_bids.report.blocks import Block, Details, Figure, Paragraph, Section, Table, Tone
 from clipmused_bids.report.brain_maps import (
     BrainMap,
     attention_scale,
@@ -17,7 +17,7 @@ from clipmused_bids.report.brain_maps import (
     one_map,
     side_by_side,
 )
-from clipmused_bids.report.map_words import MapTrust, trust_words
+from clipmused_bids.report.map_words import WEIGHTS_NOTE, MapTrust, short_words, trust_words
 
 ANCHOR, TITLE = "maps", "Where it looks"
 MOST_REGIONS = 10
@@ -45,7 +45,7 @@ class OcclusionView:
     n_trials, n_stimuli, n_labels : int
         Test trials and their stimuli, labels that can be scored.
     decoded_by : str
-        Which decoder a trial was passed through.
+        After a comma, which decoder a trial was passed through, where there are several.
     trust : MapTrust
     """
 
@@ -132,14 +132,16 @@ def _occlusion_blocks(view: OcclusionView, figures: Mapping[str, bytes]) -> list
     top = int(np.argmax(view.drop))
     floor = f"{view.intact:.3f} (a random ranking: {view.floor:.3f})"
     most = f"falls most without {view.names[top]}, by {view.drop[top]:.3f}"
+    if view.trust.tone == "warning":
+        most = f"falls by at most {view.drop[top]:.3f} when one of them is missing"
     first = (
         f"{len(view.names)} regions are knocked out one by one ({view.regions}). mAP of the test trials is {floor}; it "
         f"{most if view.drop[top] > 0 else 'falls without none of them'}."
     )
     caption = (
         "Occlusion: mAP minus mAP without the voxel's region (its responses at their training mean), mean over "
-        f"{view.n_labels} labels; {view.n_trials} test trials of {view.n_stimuli} stimuli, each decoded by "
-        f"{view.decoded_by}. Red: the decoder is worse without the region. White does not mean that a region knows "
+        f"{view.n_labels} labels; {view.n_trials} test trials of {view.n_stimuli} stimuli{view.decoded_by}. "
+        "Red: the decoder is worse without the region. White does not mean that a region knows "
         f"nothing: others may know the same. {trust_words(view.trust)}"
     )
     alt = (
@@ -147,7 +149,7 @@ def _occlusion_blocks(view: OcclusionView, figures: Mapping[str, bytes]) -> list
         f"{view.drop.min():.3f}."
     )
     blocks: list[Block] = [Paragraph(first)]
-    blocks.append(Paragraph(trust_words(view.trust), tone="plain" if view.trust.sound else "warning"))
+    blocks.append(Paragraph(trust_words(view.trust), tone=view.trust.tone))
     blocks.append(Figure(figures["occlusion"], "image/png", alt, caption))
     if "glass" in figures:
         blocks.append(
@@ -204,8 +206,9 @@ def _attention_blocks(views: Sequence[AttentionView], figure: bytes | None) -> l
             f"its mean over voxels; each column has its own colours. {_trusts(views)}",
         ),
     ]  # fmt: skip
-    if not all(one.trust.sound for one in views):
-        blocks.insert(1, Paragraph(_trusts(views), tone="warning"))
+    tones = [one.trust.tone for one in views]
+    worst: Tone = "warning" if "warning" in tones else "note" if "note" in tones else "plain"
+    blocks.insert(1, Paragraph(_trusts(views), tone=worst))
     return blocks
 
 
@@ -231,7 +234,12 @@ def _place_words(views: Sequence[AttentionView]) -> list[Block]:
 
 
 def _trusts(views: Sequence[AttentionView]) -> str:
-    return " ".join(f"{one.title}: {trust_words(one.trust)}" for one in views)
+    """How far each map can be believed: number of its split-half reliability, then of its likeness to others."""
+    return (
+        "; ".join(f"{one.title}: {short_words(one.trust)}" for one in views)
+        + ". In brackets: split-half reliability over test stimuli, then correlations."
+        + (f" {WEIGHTS_NOTE}" if any(one.trust.shows_weights for one in views) else "")
+    )
 
 
 def _range(views: Sequence[AttentionView]) -> str:

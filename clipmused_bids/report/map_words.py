@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isnan
 
+from clipmused_bids.report.blocks import Tone
+
 # Conventional marks of reliability; below the lower one single regions are not to be read.
 RELIABLE, PARTLY = 0.7, 0.4
 SURVIVES = 0.5
 SAME_AS_UNIFORM = 0.9
+
+WEIGHTS_NOTE = (
+    "A map that equal attention to all patches would give shows the weights that patches are made by, not where "
+    "attention goes, and its reliability is theirs."
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,27 @@ class MapTrust:
         return self.uniform >= SAME_AS_UNIFORM
 
     @property
-    def sound(self) -> bool:
-        """Whether it both repeats itself and comes from what was learned."""
-        return self.repeats and self.learned
+    def tone(self) -> Tone:
+        """How a page says it: ``plain`` where the map can be believed, else ``note`` or ``warning``."""
+        if not (self.split_half >= PARTLY and self.learned):
+            return "warning"
+        return "plain" if self.repeats else "note"
+
+
+def short_words(trust: MapTrust) -> str:
+    """Say the same in a few words, for a caption that speaks of several maps."""
+    if isnan(trust.split_half):
+        repeats = "reliability unknown"
+    else:
+        words = "repeats itself" if trust.repeats else "repeats itself in part"
+        repeats = f"{words if trust.split_half >= PARTLY else 'unreliable'} ({trust.split_half:.2f})"
+    if isnan(trust.randomised):
+        learned = "not comparable with random weights"
+    else:
+        unlike = "unlike" if abs(trust.randomised) < SURVIVES else "much like"
+        learned = f"{unlike} that of random weights ({trust.randomised:.2f})"
+    weights = f", nearly that of equal attention ({trust.uniform:.2f})" if trust.shows_weights else ""
+    return f"{repeats}, {learned}{weights}"
 
 
 def trust_words(trust: MapTrust) -> str:
@@ -86,7 +111,4 @@ def _learned(trust: MapTrust) -> str:
 def _weights(trust: MapTrust) -> str:
     if not trust.shows_weights:
         return ""
-    return (
-        f"Equal attention to all patches would give nearly this map (correlation {trust.uniform:.2f}): it shows the "
-        "weights that patches are made by, not where attention goes, and its reliability is theirs."
-    )
+    return f"Equal attention would give nearly this map (correlation {trust.uniform:.2f}). {WEIGHTS_NOTE}"

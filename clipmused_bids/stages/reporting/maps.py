@@ -110,7 +110,7 @@ class _Reader:
             n_trials=int(about["NumberOfTrials"]),
             n_stimuli=int(about["NumberOfStimuli"]),
             n_labels=int(about["NumberOfScorableLabels"]),
-            decoded_by=about["DecodedBy"].removeprefix("each trial by "),
+            decoded_by="" if about["DecodedBy"] == "the decoder" else f", {about['DecodedBy']}",
             trust=_trust(about),
         )
 
