@@ -1,6 +1,17 @@
 """Sphinx configuration."""
 
-from clipmused_bids import __version__
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# The tree that is documented is this one, whatever is installed.
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+from api_pages import write_pages  # noqa: E402
+
+from clipmused_bids import __version__  # noqa: E402
+
+write_pages(HERE / "api")
 
 project = "clipmused-bids"
 author = "The clipmused-bids developers"

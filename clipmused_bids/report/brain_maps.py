@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from clipmused_bids.records import BoolArray, FloatArray
+from clipmused_bids.report.canvas import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH = 7.5  # inches
-DPI = 150
 _LABEL_SIZE = 9
 _SHADES = 16
 # Attention that differs from equal attention by less than this is drawn in nearly one colour.
@@ -133,7 +133,7 @@ def one_map(brain_map: BrainMap, scale: ColourScale, *, n_cuts: int = 8) -> byte
         rect = (column / n_columns, 1 - (row + 1) * share, 1 / n_columns, share)
         _cell(figure, rect, brain_map, cut, scale)
     _colour_bar(figure, (0.3, 0.45 / (n_rows * height + 0.75), 0.4, 0.0), scale)
-    return png(figure)
+    return small_png(figure)
 
 
 def side_by_side(maps: Sequence[tuple[BrainMap, ColourScale]], *, n_cuts: int = 3) -> bytes:
@@ -152,7 +152,7 @@ def side_by_side(maps: Sequence[tuple[BrainMap, ColourScale]], *, n_cuts: int = 
             rect = (column / n_columns, top - (row + 1) * share, 1 / n_columns, share)
             _cell(figure, rect, brain_map, cut, scale)
         _colour_bar(figure, (middle - 0.4 / n_columns, 0.45 / total, 0.8 / n_columns, 0.0), scale)
-    return png(figure)
+    return small_png(figure)
 
 
 def glass_brain(brain_map: BrainMap, scale: ColourScale) -> bytes:
@@ -167,17 +167,16 @@ def glass_brain(brain_map: BrainMap, scale: ColourScale) -> bytes:
         plot_glass_brain, _image(brain_map), figure=figure, display_mode="lyrz", cmap=scale.cmap, vmin=scale.low,
         vmax=scale.high, threshold=scale.clear, plot_abs=False, colorbar=True,
     )  # fmt: skip
-    return png(figure)
+    return small_png(figure)
 
 
-def png(figure: Figure) -> bytes:
+def small_png(figure: Figure) -> bytes:
     """Return a figure as a PNG with a palette of 256 colours, a third of the size."""
     from PIL import Image
 
-    drawn, packed = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    drawn.seek(0)
-    Image.open(drawn).convert("RGB").quantize(256).save(packed, format="png", optimize=True)
+    packed = io.BytesIO()
+    drawn = Image.open(io.BytesIO(png(figure))).convert("RGB")
+    drawn.quantize(256).save(packed, format="png", optimize=True)
     return packed.getvalue()
 
 

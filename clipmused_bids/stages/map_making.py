@@ -22,7 +22,7 @@ from clipmused_bids.methods.token_attention import Reading, Token, token_attenti
 from clipmused_bids.records import BoolArray, FloatArray, TrialData
 from clipmused_bids.stages.map_regions import MapRegions
 from clipmused_bids.stages.map_trials import MapTrials
-from clipmused_bids.stages.predicting import aligned_labels, decodable
+from clipmused_bids.stages.predicting import aligned_labels, trials_to_decode
 from clipmused_bids.stages.stored_model import stored_decoder
 
 
@@ -113,7 +113,7 @@ def fold_decoders(trials: MapTrials, *, device: str) -> list[FoldDecoder]:
     for fold, record in sorted(trials.decoders.items()):
         mine = trials.fold == fold
         model = record.load()
-        data = decodable(model, trials.person).subset(trials.rows[mine])
+        data = trials_to_decode(model, trials.person).subset(trials.rows[mine])
         loaded.append(FoldDecoder(model, on_device(stored_decoder(model), device), data, mine))
     return loaded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +17,7 @@ from clipmused_bids.dataset.outputs.description import write_descriptions
 from clipmused_bids.dataset.outputs.map_files import maps_are_current, sidecar_path
 from clipmused_bids.dataset.outputs.tree import MapKind, OutputTree
 from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
+from clipmused_bids.long_work import each_of, long_work
 from clipmused_bids.methods.network_kinds import MS_EMB
 from clipmused_bids.methods.variants import VARIANTS
 from clipmused_bids.records import Split
@@ -29,7 +30,7 @@ from clipmused_bids.stages.map_regions import map_regions
 from clipmused_bids.stages.map_trials import MapTrials, map_trials
 from clipmused_bids.stages.map_writing import MapWriter, map_kind
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.predicting import decodable
+from clipmused_bids.stages.predicting import trials_to_decode
 from clipmused_bids.stages.splitting import split_hash, tested_people
 from clipmused_bids.stages.stored_model import stored_decoder
 
@@ -37,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 # Changes where equal requests give other maps than before.
 _FORMAT = 1
-_SECONDS_BETWEEN_LINES = 60.0
 _OCCLUSION: tuple[MapKind, ...] = ("Occlusion", "OcclusionLabels", "Regions")
 
 
@@ -124,16 +124,17 @@ def _make_all(job: Job, work: MapWork) -> None:
     )  # fmt: skip
     started, done = time.monotonic(), Counter[str]()
     failures = job.failures if work.occludes else job.methods.of_people(work.model_label)
-    for n_left, participant in zip(range(len(people), 0, -1), people, strict=True):
-        with failures.of_participant(participant):
-            done[_make(work, participant, n_left=n_left)] += 1
+    with each_of(people, f"Maps ({work.model_label})", "participant", announced=True) as participants:
+        for participant in participants:
+            with failures.of_participant(participant):
+                done[_make(work, participant)] += 1
     logger.info(
         "Maps (%s): of %d participant(s) made, of %d reused, in %.0f s.",
         work.model_label, done["made"], done["reused"], time.monotonic() - started,
     )  # fmt: skip
 
 
-def _make(work: MapWork, participant: str, *, n_left: int) -> str:
+def _make(work: MapWork, participant: str) -> str:
     """Make what is not there yet of one participant; say what became of it."""
     trials = map_trials(
         work.plan, work.tree, work.split, work.catalogue, participant,
@@ -149,7 +150,7 @@ def _make(work: MapWork, participant: str, *, n_left: int) -> str:
     # After a cross-validation no trial here is one of the decoder of all folds.
     loaded = [one.model for one in decoders if one.model.path == trials.record.path]
     model = loaded[0] if loaded else trials.record.load()
-    data = decodable(model, trials.person)
+    data = trials_to_decode(model, trials.person)
     regions = map_regions(stored_decoder(model), data, sets=trials.sets, n_regions=work.options.regions)
     writer = MapWriter(
         work.tree, trials, regions, data.spaces[0],
@@ -158,10 +159,11 @@ def _make(work: MapWork, participant: str, *, n_left: int) -> str:
     _remove_others(work, trials)
     if work.occludes:
         n_passes = (len(regions.names) + 1) * len(trials.rows) * (1 + work.options.draws)
-        progress = Passes(participant, len(regions.names), len(trials.rows), n_passes, n_people=n_left)
-        made = occlusion_map(
-            trials, decoders, regions, draws=work.options.draws, seed=work.seed, done=progress.done
-        )
+        what = f"Occlusion of {len(regions.names)} regions, sub-{participant}"
+        with long_work(what, n_passes, "trial", announced=True) as passes:
+            made = occlusion_map(
+                trials, decoders, regions, draws=work.options.draws, seed=work.seed, done=passes.advance
+            )
         writer.write_occlusion(made, request=request)
     attention = attention_maps(trials, decoders, regions, draws=work.options.draws, seed=work.seed)
     writer.write_attention(attention, request=request)
@@ -203,48 +205,3 @@ def _remove_others(work: MapWork, trials: MapTrials) -> None:
         if path not in made:
             remove(path)
             remove(sidecar_path(path))
-
-
-@dataclass
-class Passes:
-    """Tells how long knocking out takes, once a few passes have shown it, and how far it is.
-
-    Parameters
-    ----------
-    participant : str
-    n_regions, n_trials : int
-    n_passes : int
-        Trials over all passes.
-    n_people : int
-        Participants from this one on.
-    """
-
-    participant: str
-    n_regions: int
-    n_trials: int
-    n_passes: int
-    n_people: int
-    _started: float = field(default_factory=time.monotonic, init=False)
-    _said: float = field(default=0.0, init=False)
-    _calls: int = field(default=0, init=False)
-    _passed: int = field(default=0, init=False)
-
-    def done(self, n_trials: int) -> None:
-        """Count trials that were passed through a decoder."""
-        now = time.monotonic()
-        self._calls, self._passed = self._calls + 1, self._passed + n_trials
-        left = (now - self._started) / self._passed * (self.n_passes - self._passed)
-        if self._calls == min(3, self.n_regions):
-            logger.info(
-                "sub-%s: occlusion of %d regions in %d test trials: about %s%s.",
-                self.participant, self.n_regions, self.n_trials, _duration(left),
-                f", {_duration(left * self.n_people)} for all {self.n_people}" if self.n_people > 1 else "",
-            )  # fmt: skip
-            self._said = now
-        elif self._said and now - self._said > _SECONDS_BETWEEN_LINES:
-            logger.info("sub-%s: occlusion: about %s left.", self.participant, _duration(left))
-            self._said = now
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

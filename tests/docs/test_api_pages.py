@@ -1,0 +1,35 @@
+"""The generated pages of the Python interface name every module once."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "docs" / "api_pages.py"
+
+pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="needs the source tree")
+
+
+def modules_on_disk() -> set[str]:
+    files = (path.relative_to(ROOT) for path in (ROOT / "clipmused_bids").rglob("*.py"))
+    names = {".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files}
+    return {name for name in names if not name.endswith("__main__")} - {"clipmused_bids"}
+
+
+def test_every_module_is_documented_once(tmp_path: Path) -> None:
+    write_pages = runpy.run_path(str(SCRIPT))["write_pages"]
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "gone.md").write_text("# A room that was removed\n")
+    write_pages(tmp_path / "api")
+    pages = {path.stem: path.read_text() for path in (tmp_path / "api").glob("*.md")}
+    named = Counter(name for text in pages.values() for name in re.findall(r"automodule:: (\S+)", text))
+    assert set(named) == modules_on_disk()
+    assert set(named.values()) == {1}
+    listed = pages["index"].split("```")[1].split()[3:]
+    assert sorted(listed) == sorted(set(pages) - {"index"})
+    assert listed.index("errors") < listed.index("stages") < listed.index("cli")
