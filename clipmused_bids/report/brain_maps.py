@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.5  # inches
-_LABEL_SIZE = 9
+_LABEL_SIZE = 11
 _SHADES = 16
 # Attention that differs from equal attention by less than this is drawn in nearly one colour.
 _SMALLEST_SPAN = 0.05
@@ -165,7 +165,7 @@ def glass_brain(brain_map: BrainMap, scale: ColourScale) -> bytes:
     figure = _figure(height=2.3)
     _quietly(
         plot_glass_brain, _image(brain_map), figure=figure, display_mode="lyrz", cmap=scale.cmap, vmin=scale.low,
-        vmax=scale.high, threshold=scale.clear, plot_abs=False, colorbar=True,
+        vmax=scale.high, threshold=scale.clear, plot_abs=False, colorbar=False,
     )  # fmt: skip
     return small_png(figure)
 

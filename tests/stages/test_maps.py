@@ -119,6 +119,8 @@ def test_maps_are_made_once_and_again_when_something_changed(
     image.write_bytes(whole[:-9])
     assert "of 1 participant(s) made, of 1 reused" in made(job)
     assert image.read_bytes() == whole
+    other = make_catalogue({name: [k % 2, k % 3 == 0] for k, name in enumerate(NAMES)})
+    assert "of 2 participant(s) made, of 0 reused" in made(replace(job, catalogue=other))
     fewer = job_of(study, maps={"trials": 10})
     assert "of 2 participant(s) made, of 0 reused" in made(fewer)
     assert (
