@@ -155,8 +155,8 @@ def _occlusion_blocks(view: OcclusionView, figures: Mapping[str, bytes]) -> list
         blocks.append(
             Figure(
                 figures["glass"], "image/png", f"Glass brain of the same drops. {alt}",
-                "The same through a glass brain: the largest drop, or gain, along each line of sight; colours as above. Below a "
-                "hundredth of the largest, nothing is drawn.",
+                "The same through a glass brain: the largest drop, or gain, along each line of sight; colours as "
+                "above. Below a hundredth of the largest, nothing is drawn.",
             )
         )  # fmt: skip
     blocks.append(_table(view))

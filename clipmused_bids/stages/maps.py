@@ -119,7 +119,7 @@ def _make_all(job: Job, work: MapWork) -> None:
     )
     logger.info(
         "Maps (%s): %s, of at most %d test trials of each of %d participant(s); also for halves of the stimuli, and "
-        "%d draws of random weights.",
+        "%d draws of random weights ([maps] in --config-file).",
         work.model_label, what, work.options.trials, len(people), work.options.draws,
     )  # fmt: skip
     started, done = time.monotonic(), Counter[str]()

@@ -21,7 +21,9 @@ from clipmused_bids.stages.reporting.group_people import labels_section, partici
 from clipmused_bids.stages.reporting.group_provenance import provenance_section
 from clipmused_bids.stages.reporting.group_summary import group_summary
 from clipmused_bids.stages.reporting.group_training import training_section
+from clipmused_bids.stages.reporting.inputs.section import inputs_of_participant
 from clipmused_bids.stages.reporting.maps import maps_of_participant
+from clipmused_bids.stages.reporting.methods import ANCHOR, TITLE, group_methods, participant_methods
 from clipmused_bids.stages.reporting.score_section import scores_section
 from clipmused_bids.stages.reporting.score_summary import group_link, participant_summary
 from clipmused_bids.stages.reporting.token_geometry import token_geometry
@@ -37,9 +39,11 @@ _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not 
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
 PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
+    ("inputs", "What went in", inputs_of_participant),
     ("scores", "How it decodes", scores_section),
     ("tokens", "What the tokens learned", participant_tokens),
     ("maps", "Where it looks", maps_of_participant),
+    (ANCHOR, TITLE, participant_methods),
 )
 GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
     ("comparison", "Methods compared", comparison_section),
@@ -49,6 +53,7 @@ GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
     ("token-geometry", "Token geometry", token_geometry),
     ("ablations", "Ablations", ablations_section),
     ("folds", "Folds", folds_section),
+    (ANCHOR, TITLE, group_methods),
     ("provenance", "Provenance", provenance_section),
 )
 
