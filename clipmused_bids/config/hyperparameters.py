@@ -317,6 +317,33 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
+class MapOptions:
+    """Brain maps of an evaluation; nothing of it changes a decoder or a score.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether they are made.
+    trials : int
+        Most test trials of a participant that they are made from; of more, so many at equal distances.
+    regions : int
+        Parcels that are knocked out one by one where the decoder has no regions; fewer where voxels are few.
+    draws : int
+        Decoders with randomised weights whose maps are compared with the decoder's.
+    """
+
+    enabled: bool = True
+    trials: int = 1000
+    regions: int = 64
+    draws: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "draws"):
+            _require(getattr(self, name) > 0, f"maps.{name} must be positive")
+        _require(self.regions > 1, "maps.regions must be 2 or more")
+
+
+@dataclass(frozen=True)
 class Hyperparameters:
     """Everything a preset or ``--config-file`` may set.
 
@@ -335,6 +362,7 @@ class Hyperparameters:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     linear: LinearOptions = field(default_factory=LinearOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    maps: MapOptions = field(default_factory=MapOptions)
     min_label_frequency: float = 0.0
     fit_on: Literal["train", "train+validation"] = "train"
 

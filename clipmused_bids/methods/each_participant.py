@@ -31,6 +31,22 @@ class EachParticipant:
         self._signature: Signature | None = None
         self._own: dict[str, Method] = {}
 
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Those who have a decoder."""
+        return tuple(self._own)
+
+    def own(self, participant: str) -> Method:
+        """Return the decoder of one participant."""
+        return self._own[participant]
+
+    def with_own(self, own: Mapping[str, Method]) -> EachParticipant:
+        """Return the same with other decoders of the same participants."""
+        assert self._signature is not None, "fit or restore first"
+        method = EachParticipant(self._make)
+        method._signature, method._own = self._signature, dict(own)
+        return method
+
     def fit(self, train: TrialData, validation: TrialData, *, context: FitContext = ALONE) -> History:
         """Fit each participant to his own trials.
 

@@ -99,6 +99,9 @@ def carry_out(job: Job) -> None:
         evaluate(job, ceilings=ceilings)
         if job.split is not None and job.plan.config.model_label not in job.methods.errors:
             measure_tokens(job.plan, job.tree, job.catalogue, job.split, failures=job.failures)
+        from clipmused_bids.stages.maps import make_maps
+
+        make_maps(job)
 
 
 def stimuli_of(plan: Plan) -> list[str]:

@@ -142,5 +142,5 @@ def _explicit_inputs(config: Config, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _of_scores(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """How decoders are scored is the request's business alone."""
-    return {"evaluation": overrides["evaluation"]} if "evaluation" in overrides else {}
+    """How decoders are scored, and their maps made, is the request's business alone."""
+    return {name: overrides[name] for name in ("evaluation", "maps") if name in overrides}

@@ -116,7 +116,7 @@ def fill_rest(tree: OutputTree) -> None:
     write_text(tree.log_folder("20260101-1") / "config.toml", "a = 1\n")
     write_text(tree.log_folder("20260101-1") / "log.txt", "line\n")
     (tree.func_folder(make_run("01", None)) / ".left-over.0.tmp").write_bytes(b"part")
-    image = tree.statmap("01", space="T1w", model_label="clipmused", level="Low")
+    image = tree.statmap(make_run("01", None), model_label="clipmused", kind="Low")
     image.write_bytes(b"stand-in")
     write_json(image.with_name(image.name.replace(".nii.gz", ".json")), {"Sources": []})
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,14 +14,17 @@ from safetensors.numpy import load_file
 from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score
 
+from clipmused_bids.dataset.outputs.map_files import read_map_table
 from clipmused_bids.dataset.outputs.split_file import read_split, write_split
 from clipmused_bids.errors import CannotCreateError, DataError
 from clipmused_bids.evaluation.calibration import fit_calibration
 from clipmused_bids.evaluation.cross_validation import make_folds, parts_of
 from clipmused_bids.records import Split
+from clipmused_bids.stages.carry_out import Job
 from clipmused_bids.stages.decode import decode_participants
-from clipmused_bids.stages.failures import Failures
+from clipmused_bids.stages.failures import Failures, MethodFailures
 from clipmused_bids.stages.label_choice import stimuli_in
+from clipmused_bids.stages.maps import make_maps
 from clipmused_bids.stages.scored import label_scores
 from clipmused_bids.stages.scoring import score_decoder
 from clipmused_bids.stages.splitting import design_of, split_hash
@@ -272,3 +277,32 @@ def test_all_stimuli_of_all_folds_describe_the_last_decoder(study: World) -> Non
     split = folded(study)
     assert len(stimuli_in(study.plan(), parts_of(split)[-1].described, "train")) == 8 * N
     assert len(stimuli_in(study.plan(), parts_of(split)[0].described, "train")) == 4 * N
+
+
+def test_maps_knock_out_in_each_folds_decoder_as_a_loop_by_hand(study: World) -> None:
+    """Drop of each voxel by the mean over folds, where the decoder of a fold has not seen its trials."""
+    split = folded(study)
+    train(study, split)
+    plan = study.plan(hyperparameters={**TABLES, "maps": {"regions": 2, "draws": 1}})
+    failures = Failures()
+    plan = replace(plan, config=replace(plan.config, model_label="m"))
+    make_maps(Job(plan, study.tree, CATALOGUE, split, None, "cpu", failures, MethodFailures(alone=True)))
+    assert not failures.errors
+    table, about = read_map_table(study.tree.root / "sub-01" / "func" / "sub-01_desc-mOcclusion_metrics.tsv")
+    regions = np.asarray(
+        nibabel.load(study.tree.root / "sub-01" / "func" / "sub-01_desc-mRegions_statmap.nii.gz").dataobj
+    ).ravel()[:14]
+    x, y, run = arrays(study, "01")
+    drops = []
+    for held in (1, 2, 3, 4):
+        rows, test = (run != held) & (run != held % 4 + 1), run == held
+        scaled = (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
+        peer = Ridge(penalty(scaled[rows], ALPHA)).fit(scaled[rows], y[rows])
+        precision = [
+            average_precision_score(y[test], np.clip(peer.predict(scaled[test] * (regions != r)), 0, 1))
+            for r in (0, 1, 2)
+        ]
+        drops.append([precision[0] - precision[1], precision[0] - precision[2]])
+    assert table.drop == pytest.approx(np.mean(drops, axis=0), abs=1e-3)
+    assert about["DecodedBy"] == "each trial by the decoder of the fold that holds it out"
+    assert len(about["WeightsHashOfFolds"]) == 4

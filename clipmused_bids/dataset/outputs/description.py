@@ -43,6 +43,18 @@ _MAPS = {
     "desc-reliability": "Split-half reliability of the mean response over the repeats of a stimulus",
 }
 
+_DECODER_MAPS = {
+    "Occlusion": "Drop of mAP of test trials when a region is knocked out",
+    "OcclusionLabels": "Drop of each label's average precision when a region is knocked out",
+    "Regions": "Regions that were knocked out",
+    "Low": "Attention of the low-level token in the last block",
+    "LowRollout": "Attention of the low-level token through all blocks",
+    "High": "Attention of the high-level token in the last block",
+    "HighRollout": "Attention of the high-level token through all blocks",
+    "Class": "Attention of the class token in the last block",
+    "ClassRollout": "Attention of the class token through all blocks",
+}
+
 _SOURCES = Path("logs", "sources")
 
 _README = """\
@@ -60,6 +72,8 @@ BIDS URIs; the dataset names in them are resolved by `DatasetLinks` in `dataset_
 | `sub-*/**/func/*_metrics.tsv`, `group_desc-*_metrics.tsv` | scores with what knowing nothing would score |
 | `sub-*/func/*_tokens.safetensors` | what the decoder's tokens become for each test stimulus |
 | `sub-*/func/*_desc-noiseceiling_statmap.nii.gz` | what a stimulus can explain of each voxel's response |
+| `sub-*/func/*_desc-*Occlusion_statmap.nii.gz` | what a decoder loses without each region; `_metrics.tsv`: as a table |
+| `sub-*/func/*_desc-*Low_statmap.nii.gz`, `*High_*` | where a decoder's tokens look |
 | `sub-*/func/*_desc-tsnr_statmap.nii.gz` | temporal signal-to-noise ratio of each voxel, median over runs |
 | `sub-*.html`, `group.html` | reports to look at: each participant, and all of them |
 | `sub-*/figures/` | figures of the reports as files |
@@ -246,12 +260,25 @@ def _copy_participants(bids_dir: Path, root: Path) -> None:
 
 
 def _descriptions(tree: OutputTree) -> dict[str, str]:
-    rows = {**_RESPONSE_KINDS, **_MAPS}
+    rows = {**_RESPONSE_KINDS, **_MAPS, **_map_descriptions(tree)}
     for label in _folder_names(tree.root.glob("models/*")):
         rows[f"desc-{label}"] = f"Predictions and scores of the decoder in models/{label}"
     for name in _folder_names(tree.root.glob("stimuli/desc-*_embeddings")):
         label = name.removeprefix("desc-").removesuffix("_embeddings")
         rows[f"desc-{label}"] = f"Features of the stimuli by the CLIP model {label}"
+    return rows
+
+
+def _map_descriptions(tree: OutputTree) -> dict[str, str]:
+    """Rows of the maps of decoders that are stored, in any participant."""
+    found = set()
+    for path in tree.root.glob("sub-*/func/*_statmap.json"):
+        found.add(path.name.rpartition("_desc-")[2].partition("_")[0])
+    rows = {}
+    for label in _folder_names(tree.root.glob("models/*")):
+        for kind, words in _DECODER_MAPS.items():
+            if f"{label}{kind}" in found:
+                rows[f"desc-{label}{kind}"] = f"{words}; decoder in models/{label}"
     return rows
 
 

@@ -10,6 +10,11 @@ from typing import Literal
 from clipmused_bids.dataset.runs.names import file_stem
 from clipmused_bids.records import Run
 
+MapKind = Literal[
+    "Occlusion", "OcclusionLabels", "Regions",
+    "Low", "LowRollout", "High", "HighRollout", "Class", "ClassRollout",
+]  # fmt: skip
+
 # What tells the grids of two images of one participant apart.
 _GRID_ENTITIES = ("space", "cohort", "res", "den")
 
@@ -69,13 +74,13 @@ class OutputTree:
         """Table of what is told beside the scores: rivals, single labels, folds, seconds."""
         return self.root / f"group_desc-{model_label}_{kind}.tsv"
 
-    def statmap(
-        self, participant: str, *, space: str | None, model_label: str, level: Literal["Low", "High"]
-    ) -> Path:
-        """Brain map of one participant and level."""
-        entities = {"sub": participant} if space is None else {"sub": participant, "space": space}
-        stem = file_stem(entities, desc=f"{model_label}{level}", suffix="statmap")
-        return self.participant_folder(participant) / "func" / f"{stem}.nii.gz"
+    def statmap(self, run: Run, *, model_label: str, kind: MapKind) -> Path:
+        """Brain map of one participant by a decoder, on the grid of his runs."""
+        return self._participant_file(run, desc=f"{model_label}{kind}", suffix="statmap", extension=".nii.gz")
+
+    def map_table(self, run: Run, *, model_label: str) -> Path:
+        """Table of what a decoder loses without each region."""
+        return self._participant_file(run, desc=f"{model_label}Occlusion", suffix="metrics", extension=".tsv")
 
     def voxel_map(self, run: Run, *, desc: str) -> Path:
         """Brain map of one participant on the grid of his runs, whatever the decoder."""

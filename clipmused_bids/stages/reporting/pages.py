@@ -22,6 +22,7 @@ from clipmused_bids.stages.reporting.group_provenance import provenance_section
 from clipmused_bids.stages.reporting.group_summary import group_summary
 from clipmused_bids.stages.reporting.group_training import training_section
 from clipmused_bids.stages.reporting.inputs.section import inputs_of_participant
+from clipmused_bids.stages.reporting.maps import maps_of_participant
 from clipmused_bids.stages.reporting.methods import ANCHOR, TITLE, group_methods, participant_methods
 from clipmused_bids.stages.reporting.score_section import scores_section
 from clipmused_bids.stages.reporting.score_summary import group_link, participant_summary
@@ -41,6 +42,7 @@ PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
     ("inputs", "What went in", inputs_of_participant),
     ("scores", "How it decodes", scores_section),
     ("tokens", "What the tokens learned", participant_tokens),
+    ("maps", "Where it looks", maps_of_participant),
     (ANCHOR, TITLE, participant_methods),
 )
 GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (

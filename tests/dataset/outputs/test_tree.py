@@ -32,11 +32,14 @@ def test_names_of_other_files() -> None:
     names = {
         TREE.group_metrics(model_label="m"): "group_desc-m_metrics.tsv",
         TREE.statmap(
-            "01", space="T1w", model_label="m", level="Low"
+            run(entities={"sub": "01", "task": "x", "run": "1", "space": "T1w"}), model_label="m", kind="Low"
         ): "sub-01/func/sub-01_space-T1w_desc-mLow_statmap.nii.gz",
         TREE.statmap(
-            "01", space=None, model_label="m", level="High"
-        ): "sub-01/func/sub-01_desc-mHigh_statmap.nii.gz",
+            run(entities={"sub": "01", "task": "x"}), model_label="m", kind="HighRollout"
+        ): "sub-01/func/sub-01_desc-mHighRollout_statmap.nii.gz",
+        TREE.map_table(
+            run(entities={"sub": "01", "res": "2"}), model_label="m"
+        ): "sub-01/func/sub-01_res-2_desc-mOcclusion_metrics.tsv",
         TREE.figures("01"): "sub-01/figures",
         TREE.report("01"): "sub-01.html",
         TREE.report(None): "group.html",
