@@ -9,7 +9,7 @@ IMAGE ?= clipmused-bids:$(VERSION)
 ENGINE ?= $(notdir $(firstword $(shell command -v podman) $(shell command -v docker) $(shell command -v buildah)))
 REGIONS := derivatives/fmriprep/sub-{participant}/anat/sub-{participant}_space-MNI152NLin2009cAsym_desc-regions_dseg.nii.gz
 
-.PHONY: env demo test test-hpc lint docs clean image sif test-container
+.PHONY: env demo test test-hpc test-browser lint docs clean image sif test-container
 
 env: .venv/.synced
 
@@ -37,6 +37,12 @@ test: env
 test-hpc: env
 	bash tests/hpc/slurm_node.sh install
 	CLIPMUSED_TEST_SLURM=1 OMP_NUM_THREADS=1 $(RUN)/pytest tests/hpc -m slurm --durations=10
+
+# The reports in a real browser with the network off: Chromium is installed where there is none (Debian, as root).
+test-browser: env
+	command -v chromium chromium-browser google-chrome >/dev/null || { apt-get update && apt-get install -y chromium; }
+	$(UV) sync --frozen --inexact --group browser
+	CLIPMUSED_TEST_BROWSER=1 OMP_NUM_THREADS=1 $(RUN)/pytest tests/browser -m browser
 
 lint: env
 	$(RUN)/ruff check
