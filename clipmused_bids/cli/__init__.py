@@ -78,9 +78,11 @@ def _run(config: Config) -> ExitCode:
 
     def work(processes: Processes | None) -> ExitCode:
         from clipmused_bids.stages.invocation import run
+        from clipmused_bids.stages.progress import progress_shown
 
         _require_folder(config.bids_dir)
-        return run(config, command_line=command_line, processes=processes)
+        with progress_shown():
+            return run(config, command_line=command_line, processes=processes)
 
     launch = find_launch(os.environ)
     if launch is None:

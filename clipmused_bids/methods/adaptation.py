@@ -13,6 +13,7 @@ from clipmused_bids.decoder.network import Network
 from clipmused_bids.decoder.readout import FixedReadout
 from clipmused_bids.decoder.roi import AlignedFeatures, OwnRegionPatches
 from clipmused_bids.errors import DataError
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.adaptable import require_adaptable
 from clipmused_bids.methods.architecture import Architecture, build_decoder
 from clipmused_bids.methods.base import Method, Signature, joined_trials, require_finite_trials
@@ -104,13 +105,14 @@ def adapt_with_history(
     require_finite_trials(train)
     architecture = _architecture_of(fitted.architecture, train)
     models, notes, histories = [], [], []
-    for m in range(len(fitted.members)):
-        model, found, history = _adapt_member(
-            known, m, train, validation, architecture=architecture, seed=seed + m
-        )
-        models.append(model)
-        notes.append(found)
-        histories += [] if history is None else [history]
+    with each_of(range(len(fitted.members)), "Members", "member") as members:
+        for m in members:
+            model, found, history = _adapt_member(
+                known, m, train, validation, architecture=architecture, seed=seed + m
+            )
+            models.append(model)
+            notes.append(found)
+            histories += [] if history is None else [history]
     adaptation = {
         "base": dict(source or {}),
         "known": list(fitted.signature.masks),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.base import Method, Signature, Tensors, require_trials
 from clipmused_bids.methods.context import ALONE, FitContext
 from clipmused_bids.records import FloatArray, History, TrialData
@@ -43,15 +44,16 @@ class EachParticipant:
         require_trials(train)
         self._signature = Signature.of(train)
         self._own, histories = {}, []
-        for p, name in enumerate(train.participants):
-            method = self._make()
-            own = context.of(f"sub-{name}")
-            if len(train.participants) > 1:
-                own = own.told(participant=float(p + 1))
-            histories.append(
-                method.fit(train.of_participant(name), validation.of_participant(name), context=own)
-            )
-            self._own[name] = method
+        with each_of(train.participants, "Decoders of each participant", "participant") as people:
+            for p, name in enumerate(people):
+                method = self._make()
+                own = context.of(f"sub-{name}")
+                if len(train.participants) > 1:
+                    own = own.told(participant=float(p + 1))
+                histories.append(
+                    method.fit(train.of_participant(name), validation.of_participant(name), context=own)
+                )
+                self._own[name] = method
         return histories[0] if len(histories) == 1 else _one_after_another(train.participants, histories)
 
     def predict_proba(self, data: TrialData) -> FloatArray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.alignment import semantic_targets
 from clipmused_bids.methods.base import label_frequency
 from clipmused_bids.methods.ridge_solver import (
@@ -132,11 +133,12 @@ def _nested(train: TrialData, *, alphas: tuple[float, ...]) -> tuple[float, Floa
     """Choose the second step's penalty by predictions of trials that neither step has seen, and return these."""
     fold = folds_of(train.group)
     predictions = np.empty((len(alphas), *train.labels.shape))
-    for number in np.unique(fold):
-        out = np.flatnonzero(fold == number)
-        rest, held = train.subset(np.flatnonzero(fold != number)), train.subset(out)
-        for a, maps in enumerate(pooled_path(rest, alphas=alphas)):
-            predictions[a, out] = predict([maps[name] for name in train.participants], held)
+    with each_of(np.unique(fold).tolist(), "Ridge without each fold of the training trials", "fold") as folds:
+        for number in folds:
+            out = np.flatnonzero(fold == number)
+            rest, held = train.subset(np.flatnonzero(fold != number)), train.subset(out)
+            for a, maps in enumerate(pooled_path(rest, alphas=alphas)):
+                predictions[a, out] = predict([maps[name] for name in train.participants], held)
     errors = np.nanmean(np.square(predictions - train.labels), axis=(1, 2))
     best = int(np.argmin(errors))
     return alphas[best], np.where(np.isnan(train.labels), np.nan, predictions[best])
@@ -161,11 +163,12 @@ def _each(
 ) -> tuple[dict[str, RidgeFit], FloatArray]:
     fits = {}
     held_out = np.full(targets.shape, np.nan)
-    for p, name in enumerate(train.participants):
-        mine = train.participant == p
-        one = train.of_participant(name)
-        fits[name] = fit_ridge(trial_rows(one), targets[mine], group=one.group, alphas=alphas)
-        held_out[mine] = fits[name].held_out
+    with each_of(train.participants, "Ridge of each participant", "participant") as people:
+        for p, name in enumerate(people):
+            mine = train.participant == p
+            one = train.of_participant(name)
+            fits[name] = fit_ridge(trial_rows(one), targets[mine], group=one.group, alphas=alphas)
+            held_out[mine] = fits[name].held_out
     return fits, held_out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.base import (
     READ_ROWS,
     FitOn,
@@ -63,9 +64,10 @@ class Logistic:
     def _fit(self, train: TrialData) -> None:
         self._signature = Signature.of(train)
         frequency = label_frequency(train.labels)
-        for name in train.participants:
-            one = train.of_participant(name)
-            self._classifiers[name], self._chosen[name] = _fit_one(one, cs=self.cs, frequency=frequency)
+        with each_of(train.participants, "Logistic regressions", "participant") as people:
+            for name in people:
+                one = train.of_participant(name)
+                self._classifiers[name], self._chosen[name] = _fit_one(one, cs=self.cs, frequency=frequency)
 
     def predict_proba(self, data: TrialData) -> FloatArray:
         """Probability of each label, (n_trials, C); of single-label data they sum to 1."""

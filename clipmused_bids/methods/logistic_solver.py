@@ -13,6 +13,7 @@ from scipy.special import expit, log_expit, log_softmax, logit, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from clipmused_bids.long_work import long_work
 from clipmused_bids.records import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -168,17 +169,21 @@ def held_out_losses(
     """
     paths: dict[int, LogisticPath] = {}
     losses: dict[float, float] = {}
-    for c in sorted(cs):
-        total, n = 0.0, 0
-        for f, fold in enumerate(folds()):
-            path = paths.setdefault(f, LogisticPath(single_label=single_label, fallback=fallback))
-            loss, known = path.fit(fold.x, fold.y, c=c).loss(fold.held_out_x, fold.held_out_y)
-            total, n = total + loss, n + known
-        if n == 0:
-            return {}
-        losses[c] = total / n
-        if losses[c] > min(losses.values()):
-            break
+    with long_work(
+        "Logistic regressions at each strength of the penalty", len(cs), "strength", at_most=True
+    ) as work:
+        for c in sorted(cs):
+            total, n = 0.0, 0
+            for f, fold in enumerate(folds()):
+                path = paths.setdefault(f, LogisticPath(single_label=single_label, fallback=fallback))
+                loss, known = path.fit(fold.x, fold.y, c=c).loss(fold.held_out_x, fold.held_out_y)
+                total, n = total + loss, n + known
+            if n == 0:
+                return {}
+            losses[c] = total / n
+            work.advance()
+            if losses[c] > min(losses.values()):
+                break
     return losses
 
 

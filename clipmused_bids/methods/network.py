@@ -14,6 +14,7 @@ from scipy.special import expit
 from clipmused_bids.config import Hyperparameters, LabelLoss, ModelOptions, as_tables, build_hyperparameters
 from clipmused_bids.decoder.cost import count_parameters
 from clipmused_bids.decoder.network import Network
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.architecture import (
     Architecture,
     build_decoder,
@@ -130,26 +131,26 @@ class NetworkMethod:
         self._say_what_is_known(train)
         self._members, self._templates, self._tokens = [], [], []
         histories = []
-        for m in range(self.hyperparameters.training.n_seeds):
-            own = context.of(f"member{m + 1}")
-            model, history = self._train(
-                train, validation, seed=self.seed + m, context=own.told(member=float(m + 1))
-            )
-            self._look_at_tokens(history, member=m)
-            fitted_to = train
-            if self.hyperparameters.fit_on == "train+validation":
-                model, history = self._train_again(
-                    train,
-                    validation,
-                    history,
-                    seed=self.seed + m,
-                    context=replace(own.of("again"), report=None),
-                )
-                fitted_to = joined_trials(train, validation)
-            histories.append(history)
-            self._members.append(model)
-            self._keep_template(model, fitted_to)
+        with each_of(range(self.hyperparameters.training.n_seeds), "Members", "member") as members:
+            for m in members:
+                model, history, fitted_to = self._fit_member(train, validation, m, context=context)
+                histories.append(history)
+                self._members.append(model)
+                self._keep_template(model, fitted_to)
         return joined_histories(histories)
+
+    def _fit_member(
+        self, train: TrialData, validation: TrialData, m: int, *, context: FitContext
+    ) -> tuple[Network, History, TrialData]:
+        """Train one member, and again on all trials where that is asked for; also what it was fitted to in the end."""
+        own, seed = context.of(f"member{m + 1}"), self.seed + m
+        model, history = self._train(train, validation, seed=seed, context=own.told(member=float(m + 1)))
+        self._look_at_tokens(history, member=m)
+        if self.hyperparameters.fit_on != "train+validation":
+            return model, history, train
+        again = replace(own.of("again"), report=None)
+        model, history = self._train_again(train, validation, history, seed=seed, context=again)
+        return model, history, joined_trials(train, validation)
 
     def _readable(self, data: TrialData) -> TrialData:
         """Return the data without CLIP targets for methods that are not guided: starts of maps see them neither."""
@@ -235,6 +236,10 @@ class NetworkMethod:
     ) -> tuple[Network, History]:
         """Train on all trials for as many epochs as the validation trials chose; their history is kept."""
         n_epochs = history.best_epoch
+        logger.info(
+            "%s: trained again on training and validation trials together, for the %d epochs that these chose.",
+            self.kind.name, n_epochs,
+        )  # fmt: skip
         nothing = validation.subset(np.empty(0, dtype=np.int64))
         model, _ = self._train(
             joined_trials(train, validation), nothing, seed=seed, context=context, n_epochs=n_epochs

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from clipmused_bids.errors import DataError
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.alignment import shared_response_model
 from clipmused_bids.methods.logistic_solver import Fold, choose_c, held_out_losses
 from clipmused_bids.methods.matching import Matching, match_trials
@@ -141,7 +142,10 @@ def choose(
         logger.info("srm: the shared trials determine at most %d features.", limit)
     if len(candidates) * len(cs) == 1:
         return Choice(candidates[0], cs[0], {})
-    maps = [fit_maps(rest, found, n_features=candidates, seed=seed) for rest, _, found in folds]
+    with each_of(
+        folds, "Shared response model without each fold of the training trials", "fold"
+    ) as parts_of_data:
+        maps = [fit_maps(rest, found, n_features=candidates, seed=seed) for rest, _, found in parts_of_data]
     losses: dict[tuple[int, float], float] = {}
     for k in candidates:
         parts = [_fold(train, rest, out, own[k]) for (rest, out, _), own in zip(folds, maps, strict=True)]

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax
 
 from clipmused_bids.config import LabelLoss, VoxelWeights
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.base import label_frequency
 from clipmused_bids.methods.linear_fit import (
     MOST_OPERATIONS,
@@ -127,13 +128,16 @@ def cross_fit(train: TrialData, fit: Candidates, *, fold: IntArray, loss: LabelL
     loss : {"binary", "softmax"}
     """
     predictions: list[FloatArray] = []
-    for number in np.unique(fold):
-        out = np.flatnonzero(fold == number)
-        found = fit(train.subset(np.flatnonzero(fold != number)))
-        if not predictions:
-            predictions = [np.full(train.labels.shape, np.nan) for _ in found]
-        for prediction, maps in zip(predictions, found, strict=True):
-            prediction[out] = predict(maps, train.subset(out))
+    with each_of(
+        np.unique(fold).tolist(), "Linear decoders without each fold of the training trials", "fold"
+    ) as folds:
+        for number in folds:
+            out = np.flatnonzero(fold == number)
+            found = fit(train.subset(np.flatnonzero(fold != number)))
+            if not predictions:
+                predictions = [np.full(train.labels.shape, np.nan) for _ in found]
+            for prediction, maps in zip(predictions, found, strict=True):
+                prediction[out] = predict(maps, train.subset(out))
     losses = [stack([scores_of(one, train)], train, loss=loss).loss for one in predictions]
     best = int(np.argmin(losses))
     return Member(fit(train)[best], predictions[best])

@@ -10,6 +10,7 @@ import numpy as np
 from clipmused_bids.config import ModelOptions
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.decoder.roi import AlignedFeatures, OwnRegionPatches, SharedRegionPatches
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.alignment import align, name_of_targets, semantic_targets, voxels_of
 from clipmused_bids.methods.ridge_solver import fit_ridge, trial_rows
 from clipmused_bids.methods.voxel_weights import label_weights, weighted
@@ -66,21 +67,22 @@ def start_maps(
         return alignment.source
     maps = [np.zeros((table.n_voxels, options.n_shared), dtype=np.float32) for table in train.responses]
     sources = set()
-    for r in range(patches.n_patches):
-        columns = [np.flatnonzero(region == r) for region in regions]
-        if min(len(chosen) for chosen in columns) == 0:
-            logger.warning("patches: region %d is empty in a participant.", r)
-            continue
-        alignment = align(
-            voxels_of(train, columns),
-            how=options.alignment,
-            n_shared=options.n_shared,
-            alphas=alphas,
-            seed=seed + r,
-        )
-        sources.add(alignment.source)
-        for one, chosen, found in zip(maps, columns, alignment.maps, strict=True):
-            one[chosen] = found
+    with each_of(range(patches.n_patches), "Starts of the maps of each region", "region") as numbers:
+        for r in numbers:
+            columns = [np.flatnonzero(region == r) for region in regions]
+            if min(len(chosen) for chosen in columns) == 0:
+                logger.warning("patches: region %d is empty in a participant.", r)
+                continue
+            alignment = align(
+                voxels_of(train, columns),
+                how=options.alignment,
+                n_shared=options.n_shared,
+                alphas=alphas,
+                seed=seed + r,
+            )
+            sources.add(alignment.source)
+            for one, chosen, found in zip(maps, columns, alignment.maps, strict=True):
+                one[chosen] = found
     patches.start_from(_of_voxels(maps, weights))
     return "; ".join(sorted(sources))
 

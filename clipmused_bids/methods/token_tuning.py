@@ -12,6 +12,7 @@ import torch
 
 from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.network import Network
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.ridge_solver import folds_of
 from clipmused_bids.records import History, TrialData
 from clipmused_bids.training.anchored import AnchoredTrainer
@@ -123,10 +124,13 @@ def _held_out(
     """Label loss of trials that are left out, after each epoch, and the mean of the folds' histories."""
     fold = folds_of(train.group)
     share, looks, histories = [], [], []
-    for k in np.unique(fold):
-        held_out = train.subset(np.flatnonzero(fold == k))
-        run = trainer(copy.deepcopy(model), train.subset(np.flatnonzero(fold != k)), held_out)
-        histories.append(run.run(n_epochs=MOST_EPOCHS))
+    with each_of(
+        np.unique(fold).tolist(), "Tokens without each fold of the training trials", "fold"
+    ) as folds:
+        for k in folds:
+            held_out = train.subset(np.flatnonzero(fold == k))
+            run = trainer(copy.deepcopy(model), train.subset(np.flatnonzero(fold != k)), held_out)
+            histories.append(run.run(n_epochs=MOST_EPOCHS))
         share.append(held_out.n_trials / train.n_trials)
         looks.append(run.looks)
     # A fold without any known label has no loss.

@@ -1,4 +1,4 @@
-"""Figures as SVG, drawn without a display."""
+"""Figures as SVG and PNG, drawn without a display."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ OUR_COLOUR, FLOOR_COLOUR, OTHER_COLOURS = (
     ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
 )
 MOST_LABELS = 40
+PIXELS_PER_INCH = 150
 
 
 def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) -> bytes:
@@ -44,7 +45,7 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
     rows: list[dict[str, Mapping[str, Sequence[float]]]] = [{"loss": losses, "validation score": scores}]
     if any(name.startswith("rank_") for name in columns):
         rows.append(_token_curves(columns))
-    figure = _figure(width=8.0, height=3.6 * len(rows))
+    figure = new_figure(width=8.0, height=3.6 * len(rows))
     parts = figure.subfigures(len(rows), 1, squeeze=False)
     for part, panels in zip(parts[:, 0], rows, strict=True):
         for place, (title, curves) in enumerate(panels.items(), start=1):
@@ -53,7 +54,7 @@ def training_curves(columns: Mapping[str, Sequence[float]], *, best_epoch: int) 
             axes.set(xlabel="epoch", title=title)
             if title == "loss" and curves:
                 axes.set_yscale("log")
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
 def _token_curves(columns: Mapping[str, Sequence[float]]) -> dict[str, Mapping[str, Sequence[float]]]:
@@ -82,42 +83,85 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[float]], *, best_epoc
     axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
-def label_scores(names: Sequence[str], scores: FloatArray, floors: FloatArray, *, title: str) -> bytes:
+def label_scores(
+    names: Sequence[str],
+    scores: FloatArray,
+    floors: FloatArray,
+    *,
+    title: str,
+    prevalences: FloatArray | None = None,
+) -> bytes:
     """Draw the average precision of each label beside what a random ranking would reach, best labels first.
 
     Parameters
     ----------
     names : sequence of str
     scores, floors : ndarray of shape (n_labels,)
-        NaN for labels that cannot be scored; those are left out. At most 40 labels are drawn.
+        NaN for labels that cannot be scored; those are left out. Of more than 40 the best and the worst 20 are drawn.
     title : str
+    prevalences : ndarray of shape (n_labels,), optional
+        Share of the trials that have the label.
     """
-    order = [int(k) for k in np.argsort(-scores, kind="stable") if np.isfinite(scores[k])][:MOST_LABELS]
-    figure = _figure(width=6.0, height=1.2 + 0.24 * max(len(order), 1))
+    order, gap = drawn_labels(scores)
+    places = np.arange(len(order), dtype=float)
+    if gap is not None:
+        places[gap:] += 1
+    figure = new_figure(width=5.2, height=1.4 + 0.24 * (max(len(order), 1) + (gap is not None)))
     axes = figure.add_subplot()
-    places = np.arange(len(order))
     axes.barh(places, scores[order], color=OUR_COLOUR, height=0.7, label="average precision")
     axes.plot(
         floors[order], places, "|", color="black", markersize=9, markeredgewidth=2, label="random ranking"
     )
-    axes.set_yticks(places, [names[k] for k in order])
+    if prevalences is not None:
+        axes.plot(
+            prevalences[order], places, "o", label="prevalence", linestyle="none", color="white",
+            markeredgecolor=OTHER_COLOURS[0], markersize=5,
+        )  # fmt: skip
+    axes.set_yticks(places, [_short(names[k]) for k in order])
+    if gap is not None:
+        left_out = int(np.isfinite(scores).sum()) - len(order)
+        axes.text(0.02, gap, f"{left_out} labels between these are not drawn", va="center", fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xlabel="average precision", title=title)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
-    return _svg(figure)
+    axes.margins(y=0.02)
+    axes.set(xlim=(0, 1), xlabel="average precision")
+    figure.suptitle(title, fontsize=11)
+    figure.legend(fontsize=9, frameon=False, loc="outside lower center", ncols=3)
+    return svg_bytes(figure)
 
 
-def _figure(*, width: float, height: float) -> Figure:
+def drawn_labels(scores: FloatArray) -> tuple[list[int], int | None]:
+    """Labels that `label_scores` draws, best first, and after how many of them a part is left out."""
+    order = [int(k) for k in np.argsort(-scores, kind="stable") if np.isfinite(scores[k])]
+    if len(order) <= MOST_LABELS:
+        return order, None
+    half = MOST_LABELS // 2
+    return [*order[:half], *order[-half:]], half
+
+
+def _short(name: str, *, most: int = 28) -> str:
+    return name if len(name) <= most else f"{name[: most - 3]}..."
+
+
+def new_figure(*, width: float, height: float) -> Figure:
+    """Make an empty figure, sizes in inches; what is drawn keeps clear of other things by itself."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure) -> bytes:
+def svg_bytes(figure: Figure) -> bytes:
+    """Write a figure of lines and bars."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
     # Text stays text, and equal figures are equal bytes: no date, no random identifiers.
     with rc_context({"svg.hashsalt": "clipmused", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Write a figure of pixels."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
+from clipmused_bids.long_work import each_of
 from clipmused_bids.records import Split
 from clipmused_bids.stages.announcements import announce_responses
 from clipmused_bids.stages.auditing import SplitAudit, say_near_duplicates
@@ -93,8 +94,11 @@ def carry_out(job: Job) -> None:
     job = replace(job, plan=job.plan.without(job.failures))
     if "evaluate" in actions and job.catalogue is not None:
         from clipmused_bids.stages.evaluate import evaluate
+        from clipmused_bids.stages.tokens import measure_tokens
 
         evaluate(job, ceilings=ceilings)
+        if job.split is not None and job.plan.config.model_label not in job.methods.errors:
+            measure_tokens(job.plan, job.tree, job.catalogue, job.split, failures=job.failures)
 
 
 def stimuli_of(plan: Plan) -> list[str]:
@@ -123,9 +127,10 @@ def _train_all(job: Job) -> None:
     if job.plan.config.base_model is not None:
         _adapt(job)
         return
-    for one in asked_for(job.plan.config):
-        with job.methods.of_method(one.label, name=one.name, main=one.main):
-            train_contender(job, one)
+    with each_of(asked_for(job.plan.config), "Methods to train", "method") as methods:
+        for one in methods:
+            with job.methods.of_method(one.label, name=one.name, main=one.main):
+                train_contender(job, one)
     if job.plan.config.level == "group":
         job.watch.store(job.tree, model_label=job.plan.config.model_label)
 
@@ -182,10 +187,11 @@ def _measured_ceilings(job: Job) -> Mapping[str, float]:
 def _decode_all(job: Job) -> None:
     asks = job.catalogue is not None and job.plan.config.inputs.labels
     labels = job.catalogue.stimuli.label_names if job.catalogue is not None and asks else ()
-    for one in asked_for(job.plan.config):
-        if one.label not in job.methods.errors:
-            with job.methods.of_method(one.label, name=one.name, main=one.main):
-                decode_contender(job, one, label_names=labels)
+    with each_of(asked_for(job.plan.config), "Methods to decode with", "method") as methods:
+        for one in methods:
+            if one.label not in job.methods.errors:
+                with job.methods.of_method(one.label, name=one.name, main=one.main):
+                    decode_contender(job, one, label_names=labels)
 
 
 def decode_contender(job: Job, contender: Contender, *, label_names: tuple[str, ...] = ()) -> None:

@@ -14,6 +14,7 @@ from clipmused_bids import __version__
 from clipmused_bids.dataset.files.documents import write_json, write_tsv
 from clipmused_bids.dataset.images.maps import write_map
 from clipmused_bids.dataset.outputs.tree import OutputTree
+from clipmused_bids.long_work import each_of
 from clipmused_bids.records import FloatArray, IntArray, Run, Split
 from clipmused_bids.responses.reliability import (
     FEWEST_REPEATED,
@@ -91,17 +92,18 @@ def measure_ceilings(plan: Plan, tree: OutputTree, split: Split, *, failures: Fa
     """
     medians: dict[str, float] = {}
     without: list[str] = []
-    for participant in plan.participants:
-        with failures.of_participant(participant):
-            person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
-            voxels = usable_voxels([person], common_space=False)[0]
-            scaling = participant_standardization(plan, person, voxels, split)
-            found = voxel_ceilings(plan, person, voxels, split, scaling=scaling)
-            if found is None:
-                without.append(f"sub-{participant}")
-                continue
-            _write(plan, tree, person, found, split=split, scaling=scaling)
-            medians[participant] = float(np.median(found.ceiling))
+    with each_of(plan.participants, "Noise ceilings", "participant") as people:
+        for participant in people:
+            with failures.of_participant(participant):
+                person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
+                voxels = usable_voxels([person], common_space=False)[0]
+                scaling = participant_standardization(plan, person, voxels, split)
+                found = voxel_ceilings(plan, person, voxels, split, scaling=scaling)
+                if found is None:
+                    without.append(f"sub-{participant}")
+                    continue
+                _write(plan, tree, person, found, split=split, scaling=scaling)
+                medians[participant] = float(np.median(found.ceiling))
     if without:
         logger.info(
             "No noise ceiling of %s: fewer than %d training stimuli were shown more than once.",

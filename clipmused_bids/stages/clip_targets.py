@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from clipmused_bids.dataset.outputs.embeddings import EmbeddingCache
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.stimuli.image_count import count_images
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.long_work import long_work
 from clipmused_bids.records import Targets
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.picture_features import encode_pictures
@@ -118,12 +119,14 @@ def prepare_targets(
             finish=partial(_finish, maker),
             store=maker.images.add,
         )
-    for keys in maker.texts.plan(list(sentences)):
-        with _memory(maker):
-            texts = encode_texts(
-                maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
-            )
-        maker.texts.add(keys, {"text": texts})
+    with long_work("CLIP features of sentences", n_sentences, "sentence", announced=True) as work:
+        for keys in maker.texts.plan(list(sentences)):
+            with _memory(maker):
+                texts = encode_texts(
+                    maker.clip, [sentences[key] for key in keys], batch_size=maker.options.batch_size
+                )
+            maker.texts.add(keys, {"text": texts})
+            work.advance(len(keys))
     write_descriptions(tree)
     logger.info(
         "CLIP targets (%s): %d of %d images and %d of %d sentences encoded, %d images unreadable, the others reused.",
@@ -134,7 +137,39 @@ def prepare_targets(
 
 
 def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequence[str]) -> Targets:
-    """Read the stored features of stimuli and join both levels.
+    """Read the stored features of stimuli and join both levels; as :func:`join_features`."""
+    return join_features(
+        maker.images,
+        maker.texts,
+        catalogue,
+        stimulus_ids,
+        kind=maker.options.high,
+        clip_model=maker.clip.name,
+        weights_hash=maker.clip.weights_hash,
+    )
+
+
+def join_features(
+    images: EmbeddingCache,
+    texts: EmbeddingCache,
+    catalogue: Catalogue,
+    stimulus_ids: Sequence[str],
+    *,
+    kind: Literal["mean", "image", "text", "concat"],
+    clip_model: str,
+    weights_hash: str,
+) -> Targets:
+    """Read the stored features of stimuli and join both levels; no CLIP model is needed.
+
+    Parameters
+    ----------
+    images, texts : EmbeddingCache
+    catalogue : Catalogue
+    stimulus_ids : sequence of str
+    kind : {"mean", "image", "text", "concat"}
+        How image and text are joined.
+    clip_model, weights_hash : str
+        What the features were made by.
 
     Returns
     -------
@@ -144,7 +179,7 @@ def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequenc
     """
     rows = catalogue.rows_of(stimulus_ids)
     missing = set(
-        maker.images.missing([catalogue.content[k] for k in rows if catalogue.stimuli.picture[k] is not None])
+        images.missing([catalogue.content[k] for k in rows if catalogue.stimuli.picture[k] is not None])
     )
     with_image = [
         n
@@ -153,25 +188,25 @@ def load_targets(maker: TargetMaker, catalogue: Catalogue, stimulus_ids: Sequenc
     ]
     low = image = None
     if with_image:
-        found = maker.images.read([catalogue.content[rows[n]] for n in with_image])
+        found = images.read([catalogue.content[rows[n]] for n in with_image])
         low = _spread(found["low"], with_image, n=len(rows))
         image = _spread(found["image"], with_image, n=len(rows))
-    texts = [(n, text) for n, k in enumerate(rows) for text in sentences_of(catalogue, k)]
-    text = maker.texts.read([digest(sentence) for _, sentence in texts])["text"] if texts else None
+    sentences = [(n, text) for n, k in enumerate(rows) for text in sentences_of(catalogue, k)]
+    text = texts.read([digest(sentence) for _, sentence in sentences])["text"] if sentences else None
     high = high_level(
         image,
         text,
-        stimulus_of_text=np.array([n for n, _ in texts]) if texts else None,
+        stimulus_of_text=np.array([n for n, _ in sentences]) if sentences else None,
         n_stimuli=len(rows),
-        kind=maker.options.high,
+        kind=kind,
     )
     return Targets(
         stimulus_id=tuple(stimulus_ids),
         low=low,
         high=high.values,
         high_source=high.source,
-        clip_model=maker.clip.name,
-        weights_hash=maker.clip.weights_hash,
+        clip_model=clip_model,
+        weights_hash=weights_hash,
     )
 
 

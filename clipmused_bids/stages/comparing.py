@@ -14,9 +14,9 @@ from clipmused_bids.evaluation.comparison import Difference, PredictedTrials, co
 from clipmused_bids.evaluation.inference import Interval, over_participants, participant_interval
 from clipmused_bids.evaluation.permutation import PermutationTest
 from clipmused_bids.evaluation.weighted import Metric
+from clipmused_bids.long_work import each_of
 from clipmused_bids.stages.contenders import Contender
-from clipmused_bids.stages.scored import Scored, label_scores
-from clipmused_bids.stages.scoring import scores_by_participant
+from clipmused_bids.stages.scored import Scored, label_scores, scores_by_participant
 
 NAN = math.nan
 
@@ -93,13 +93,14 @@ def comparison_rows(
 ) -> list[ComparisonRow]:
     """Rows of the table: each method, first the group and then each participant, each metric."""
     rows: list[ComparisonRow] = []
-    for rival in rivals:
-        if rival.scored is None:
-            rows.append(_missing(rival))
-            continue
-        for metric in metrics:
-            rows.append(_group_row(rival, rival.scored, metric=metric, best=best, seed=seed))
-            rows += [_person_row(rival, rival.scored, who, metric=metric) for who in rival.scored.people]
+    with each_of(rivals, "Comparisons under resampled stimuli", "method") as methods:
+        for rival in methods:
+            if rival.scored is None:
+                rows.append(_missing(rival))
+                continue
+            for metric in metrics:
+                rows.append(_group_row(rival, rival.scored, metric=metric, best=best, seed=seed))
+                rows += [_person_row(rival, rival.scored, who, metric=metric) for who in rival.scored.people]
     return _corrected(_tested(rows, tests), metrics)
 
 

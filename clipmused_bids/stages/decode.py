@@ -12,6 +12,7 @@ import numpy as np
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import ModelRecord, StoredModel, check_model
 from clipmused_bids.evaluation.cross_validation import fold_numbers
+from clipmused_bids.long_work import each_of
 from clipmused_bids.records import IntArray, Split
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.decoder_choice import find_decoder, known_folds
@@ -43,29 +44,32 @@ def decode_participants(
     """
     made: Counter[str] = Counter()
     loaded: dict[Path, StoredModel] = {}
-    for participant in plan.participants:
-        with failures.of_participant(participant):
-            model = find_decoder(tree, participant, model_label=model_label)
-            person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
-            check_model(
-                model.config,
-                data_request(plan, person, model, label_names, split=split),
-                name=f"the decoder {model_label} ({model.path.name})",
-            )
-            folds = row_folds(person, plan, split)
-            decoders = _decoders_of_folds(tree, participant, split, folds, model_label=model_label)
-            wanted = runs_to_decode(plan, tree, split, person, model=model, decoders=decoders, folds=folds)
-            if not plan.config.overwrite and are_current(tree, wanted, model_label=model_label):
-                made["reused"] += len(wanted)
-                continue
-            if model.path not in loaded:
-                # A group's decoder is read once, of decoders of single participants one is held.
-                loaded = {model.path: model.load()}
-            of_folds = {fold: one.load() for fold, one in decoders.items()}
-            probabilities = held_out(loaded[model.path], of_folds, person, folds)
-            # All runs, since the last digits depend on how many trials are decoded at once; equal files stay.
-            store_predictions(tree, wanted, probabilities, model_label=model_label)
-            made.update(runs=len(wanted), trials=len(probabilities))
+    with each_of(plan.participants, f"Predictions ({model_label})", "participant") as people:
+        for participant in people:
+            with failures.of_participant(participant):
+                model = find_decoder(tree, participant, model_label=model_label)
+                person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
+                check_model(
+                    model.config,
+                    data_request(plan, person, model, label_names, split=split),
+                    name=f"the decoder {model_label} ({model.path.name})",
+                )
+                folds = row_folds(person, plan, split)
+                decoders = _decoders_of_folds(tree, participant, split, folds, model_label=model_label)
+                wanted = runs_to_decode(
+                    plan, tree, split, person, model=model, decoders=decoders, folds=folds
+                )
+                if not plan.config.overwrite and are_current(tree, wanted, model_label=model_label):
+                    made["reused"] += len(wanted)
+                    continue
+                if model.path not in loaded:
+                    # A group's decoder is read once, of decoders of single participants one is held.
+                    loaded = {model.path: model.load()}
+                of_folds = {fold: one.load() for fold, one in decoders.items()}
+                probabilities = held_out(loaded[model.path], of_folds, person, folds)
+                # All runs, since the last digits depend on how many trials are decoded at once; equal files stay.
+                store_predictions(tree, wanted, probabilities, model_label=model_label)
+                made.update(runs=len(wanted), trials=len(probabilities))
     logger.info(
         "Predictions (%s): %d trials in %d run(s) decoded, %d run(s) reused%s.",
         model_label, made["trials"], made["runs"], made["reused"],

@@ -22,6 +22,7 @@ from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.inference import Interval, over_participants
 from clipmused_bids.evaluation.weighted import Metric
+from clipmused_bids.long_work import each_of
 from clipmused_bids.records import Split
 from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
 from clipmused_bids.stages.carry_out import Job, decode_contender, train_contender
@@ -36,7 +37,7 @@ from clipmused_bids.stages.comparing import (
 from clipmused_bids.stages.comparison_text import comparison_text, shown
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
 from clipmused_bids.stages.decoder_choice import decoder_of, left_out_by
-from clipmused_bids.stages.illustrate import draw_scores, write_methods
+from clipmused_bids.stages.illustrate import write_methods
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
 from clipmused_bids.stages.splitting import tested_people
@@ -108,7 +109,8 @@ def evaluate(job: Job, *, ceilings: Mapping[str, float]) -> None:
         metric="top1" if single_label else "mAP",
         metrics=(*MAIN_METRICS, "top1") if single_label else MAIN_METRICS,
     )
-    rivals = [_rival(work, one) for one in contenders(job.plan.config)]
+    with each_of(contenders(job.plan.config), "Methods to score", "method") as methods:
+        rivals = [_rival(work, one) for one in methods]
     rows = comparison_rows(
         rivals,
         metrics=work.metrics,
@@ -219,12 +221,11 @@ def _write(
 def _say(
     work: Evaluation, rivals: Sequence[Rival], rows: Sequence[ComparisonRow], *, ceilings: Mapping[str, float]
 ) -> None:
-    """Draw and print: the main decoder's participants, then all methods, then the verdicts on it."""
+    """Print: the main decoder's participants, then all methods, then the verdicts on it."""
     ours = next((one.scored for one in rivals if one.contender.main), None)
     folds = len(fold_numbers(work.split))
     what = f"Scores of held-out trials (regime: {work.split.regime}{f'; mean of {folds} folds' if folds else ''})"
     if ours is not None:
-        draw_scores(work.tree, ours)
         write_methods(work.job.plan, work.tree, decoder_of(work.tree, ours.people[0], model_label=ours.label))
         beside = {one.contender.name: one.scored for one in rivals if one.contender.name in BASELINES}
         others = {name: one for name, one in beside.items() if one is not None and one is not ours}

@@ -1,10 +1,8 @@
-"""Figures and methods text of a decoder, written into the output tree."""
+"""Training curves and methods text of a decoder, written into the output tree."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import numpy as np
 
 from clipmused_bids import __version__
 from clipmused_bids.config import as_tables
@@ -15,11 +13,9 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import StoredModel, history_path, read_config
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import History
-from clipmused_bids.report.figures import label_scores as drawn_labels
 from clipmused_bids.report.figures import training_curves
 from clipmused_bids.report.methods_text import MethodsFacts, methods_text
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.scored import Scored, label_scores
 
 
 def show_decoder(folder: Path, *, participant: str | None, fresh: bool) -> None:
@@ -48,19 +44,6 @@ def _drawn(history: History) -> bytes:
     rows = [k for k in range(len(history.columns["loss"])) if member is None or member[k] == member[0]]
     columns = {name: [values[k] for k in rows] for name, values in history.columns.items()}
     return training_curves(columns, best_epoch=history.best_epoch)
-
-
-def draw_scores(tree: OutputTree, scored: Scored) -> None:
-    """Draw each participant's average precision of each label."""
-    for participant in sorted(set(scored.participant)):
-        of_labels = label_scores(scored, participant)
-        svg = drawn_labels(
-            [one.label for one in of_labels],
-            np.array([one.average_precision for one in of_labels]),
-            np.array([one.floor for one in of_labels]),
-            title=f"sub-{participant}, {scored.method}",
-        )
-        write_bytes(tree.figures(participant) / f"sub-{participant}_desc-{scored.label}_labels.svg", svg)
 
 
 def write_methods(plan: Plan, tree: OutputTree, model: StoredModel) -> None:

@@ -20,6 +20,7 @@ from clipmused_bids.dataset.outputs.weights import (
 )
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.assignment import SET_NAMES
+from clipmused_bids.long_work import each_of
 from clipmused_bids.methods.adaptation import adapt_with_history
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.records import IntArray, SetName, Split, TrialData, VoxelSpace
@@ -67,11 +68,12 @@ def adapt_participants(
         check_model(
             base.config, {"clip": source_identity(maker)}, name=f"the decoder {plan.config.base_model}"
         )
-    for participant in plan.participants:
-        with failures.of_participant(participant):
-            _adapt_one(
-                plan, tree, catalogue, split, base, participant=participant, maker=maker, device=device
-            )
+    with each_of(plan.participants, "New participants", "participant") as people:
+        for participant in people:
+            with failures.of_participant(participant):
+                _adapt_one(
+                    plan, tree, catalogue, split, base, participant=participant, maker=maker, device=device
+                )
 
 
 def _adapt_one(

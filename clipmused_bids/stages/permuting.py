@@ -15,9 +15,10 @@ from clipmused_bids.evaluation.exchange import (
 )
 from clipmused_bids.evaluation.permutation import PermutationTest, permutation_test
 from clipmused_bids.evaluation.weighted import Metric
+from clipmused_bids.long_work import each_of
 from clipmused_bids.stages.comparing import Rival
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.scoring import Scored
+from clipmused_bids.stages.scored import Scored
 from clipmused_bids.stages.splitting import is_blocked
 
 
@@ -42,13 +43,17 @@ def permutation_tests(
         return {}
     tests: dict[str, PermutationTest] = {}
     drawn: dict[tuple[str, ...], Exchange] = {}
-    for scored in (one.scored for one in rivals):
-        if scored is None or np.isnan(scored.probabilities).any():
-            continue
-        key = (*scored.people, *scored.stimulus_id)
-        if key not in drawn:
-            drawn[key] = _drawn(scored, plan, n_permutations=n_permutations, seed=seed)
-        tests[scored.label] = permutation_test(scored.labels, scored.probabilities, drawn[key], metric=metric)
+    tested = [one.scored for one in rivals if one.scored is not None]
+    tested = [one for one in tested if not np.isnan(one.probabilities).any()]
+    what = f"Permutation tests ({n_permutations:,} permutations each)"
+    with each_of(tested, what, "method") as methods:
+        for scored in methods:
+            key = (*scored.people, *scored.stimulus_id)
+            if key not in drawn:
+                drawn[key] = _drawn(scored, plan, n_permutations=n_permutations, seed=seed)
+            tests[scored.label] = permutation_test(
+                scored.labels, scored.probabilities, drawn[key], metric=metric
+            )
     return tests
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from clipmused_bids.dataset.files.reading_ahead import ReadAhead
 from clipmused_bids.dataset.stimuli.pictures import picture_jobs
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.long_work import long_work
 from clipmused_bids.records import Picture
-from clipmused_bids.stages.progress import track
 from clipmused_bids.stages.rates import usable_cores
 from clipmused_bids.targets.clip import (
     ClipModel,
@@ -96,9 +96,10 @@ def encode_pictures(
         ThreadPoolExecutor(threads, thread_name_prefix="features") as finishing,
         ThreadPoolExecutor(1, thread_name_prefix="storing") as storing,
         _batches_ahead(clip, groups, batch_size=batch_size, threads=threads) as batches,
+        long_work("CLIP features of pictures", sum(map(len, groups)), "picture", announced=True) as work,
     ):
         stored: Future[None] | None = None
-        for _ in track(groups, "CLIP features", unit="group"):
+        for _ in groups:
             keys: list[str] = []
             parts: list[Future[Features]] = []
             for batch in _until_last(batches):
@@ -107,6 +108,7 @@ def encode_pictures(
                     keys += batch.keys
                     encoding = start_encoding(clip, batch.pixels, batch_size=batch_size)
                     parts.append(finishing.submit(_finished, encoding, finish))
+                work.advance(len(batch.keys) + len(batch.unreadable))
             if stored is not None:
                 stored.result()
             stored = storing.submit(_stored, keys, parts, store) if keys else None

@@ -48,6 +48,12 @@ def predict(model: StoredModel, person: ParticipantResponses, rows: IntArray | N
     return stored_decoder(model).predict_proba(data if rows is None else data.subset(rows))
 
 
+def trials_to_decode(model: StoredModel, person: ParticipantResponses) -> TrialData:
+    """All stored trials of a participant as ``predict`` gives them to the decoder: standardised, nothing else known."""
+    table, _ = _standardized(model, person)
+    return _unlabelled(model, person.participant, table)
+
+
 def predict_averaged(
     model: StoredModel, person: ParticipantResponses, groups: Sequence[IntArray]
 ) -> FloatArray:

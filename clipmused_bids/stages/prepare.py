@@ -22,6 +22,7 @@ from clipmused_bids.dataset.outputs.statmaps import write_statmap
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.runs.sidecars import repetition_time
 from clipmused_bids.errors import CannotCreateError, DataError, MissingInputError, UsageError
+from clipmused_bids.long_work import LongWork, long_work
 from clipmused_bids.records import BoolArray, Grid, Run, RunResponses, Trials
 from clipmused_bids.responses.estimate import estimate_responses
 from clipmused_bids.stages.betas import betas_settings, responses_of_image, responses_of_manifest
@@ -29,7 +30,6 @@ from clipmused_bids.stages.budget import Portions, portions, usable_memory
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +61,14 @@ def prepare_responses(
         If responses of another configuration are stored and ``overwrite`` is off; names the difference.
     """
     made: Counter[str] = Counter()
-    for participant in plan.participants:
-        with failures.of_participant(participant):
-            made.update(_prepare_participant(plan, tree, participant))
-            before = (ahead or {}).get(participant, Counter())
-            made.update(before)
-            made["reused"] -= before["estimated"]
+    n_runs = sum(len(runs_with_trials(plan, participant)) for participant in plan.participants)
+    with long_work("Responses", n_runs, "run", announced=True) as work:
+        for participant in plan.participants:
+            with failures.of_participant(participant):
+                made.update(_prepare_participant(plan, tree, participant, work))
+                before = (ahead or {}).get(participant, Counter())
+                made.update(before)
+                made["reused"] -= before["estimated"]
     logger.info(
         "Responses: %d run(s) estimated, %d reused; %d trial(s) left out.",
         made["estimated"],
@@ -129,12 +131,13 @@ def mask_hash(mask: str) -> str:
         raise MissingInputError(f"--mask {mask}: {error.strerror}.") from error
 
 
-def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Counter[str]:
+def _prepare_participant(plan: Plan, tree: OutputTree, participant: str, work: LongWork) -> Counter[str]:
     runs = runs_with_trials(plan, participant)
     todo = [run for run in runs if not responses_are_stored(plan, tree, run)]
     made: Counter[str] = Counter(reused=len(runs) - len(todo))
+    work.skip(len(runs) - len(todo))
     if todo:
-        made.update(_make(plan, tree, participant, todo, runs=runs))
+        made.update(_make(plan, tree, participant, todo, runs=runs, work=work))
     if plan.config.write_betas:
         for run in runs:
             write_statmap(tree, run, read_responses(tree.responses(run, kind=plan.kind)))
@@ -142,12 +145,19 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str) -> Coun
 
 
 def _make(
-    plan: Plan, tree: OutputTree, participant: str, todo: Sequence[Run], *, runs: Sequence[Run]
+    plan: Plan,
+    tree: OutputTree,
+    participant: str,
+    todo: Sequence[Run],
+    *,
+    runs: Sequence[Run],
+    work: LongWork,
 ) -> Counter[str]:
     made: Counter[str] = Counter()
     grid, mask = estimation_space(plan, participant, runs, n_todo=len(todo))
     for run, responses in _responses(plan, todo, grid=grid, mask=mask):
         made.update(_store(plan, tree, run, responses, grid=grid, mask=mask))
+        work.advance()
     return made
 
 
@@ -240,7 +250,7 @@ def _responses(
     if plan.config.inputs.betas is not None:
         yield from responses_of_manifest(runs, grid=grid, mask=mask)
         return
-    for run in track(runs, f"Responses of sub-{runs[0].participant}", unit="run"):
+    for run in runs:
         yield run, _run_responses(plan, run, grid=grid, mask=mask)
 
 

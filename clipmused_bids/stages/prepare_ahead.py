@@ -35,6 +35,7 @@ from clipmused_bids.errors import (
     InterruptedRunError,
     OutputWriteError,
 )
+from clipmused_bids.long_work import long_work
 from clipmused_bids.records import BoolArray, Grid, Run
 from clipmused_bids.stages.budget import usable_memory, whole_blocks
 from clipmused_bids.stages.plan import Plan
@@ -45,7 +46,6 @@ from clipmused_bids.stages.prepare import (
     runs_with_trials,
     size_of_run,
 )
-from clipmused_bids.stages.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def prepare_ahead(plan: Plan, tree: OutputTree) -> dict[str, Counter[str]]:
     logger.info("Responses: %d runs at a time, each by a process of its own.", n_processes)
     with _processes(n_processes) as pool:
         futures = [pool.submit(prepare_run, job, usable // n_processes) for job in chain([first], jobs)]
-        for outcome in _outcomes(futures):
+        for outcome in _outcomes(futures, at_once=n_processes):
             made.setdefault(outcome.participant, Counter()).update(outcome.made)
     return made
 
@@ -206,13 +206,15 @@ def _usable(limit: int | None) -> int:
     return available_memory() // 2 if limit is None else limit - held_memory()
 
 
-def _outcomes(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
+def _outcomes(futures: Sequence[Future[Outcome]], *, at_once: int) -> Iterator[Outcome]:
     """Outcomes in the order of the runs; what was logged is said here."""
-    for future in track(futures, "Responses", unit="run"):
-        outcome = future.result()
-        for record in outcome.records:
-            logging.getLogger(record.name).handle(record)
-        yield outcome
+    with long_work("Responses", len(futures), "run", at_once=at_once, announced=True) as work:
+        for future in futures:
+            outcome = future.result()
+            for record in outcome.records:
+                logging.getLogger(record.name).handle(record)
+            yield outcome
+            work.advance()
 
 
 @contextmanager

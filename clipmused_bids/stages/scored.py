@@ -1,4 +1,4 @@
-"""Predictions beside the truth, and scores of single folds and labels."""
+"""Predictions beside the truth, and scores of single folds and labels; no decoder is needed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clipmused_bids.dataset.outputs.metric_files import MetricRow
-from clipmused_bids.dataset.outputs.weights import StoredModel
-from clipmused_bids.evaluation.calibration import Calibration, Scope, fit_calibration
+from clipmused_bids.dataset.outputs.metric_files import Averaging, MetricRow
+from clipmused_bids.dataset.outputs.prediction_files import read_predictions
+from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.evaluation.folds import mean_over_folds
-from clipmused_bids.evaluation.metrics import LabelScore, per_label
-from clipmused_bids.records import BoolArray, FloatArray, IntArray, Score
-from clipmused_bids.report.leak_notes import merged_fields
-from clipmused_bids.stages.assemble import ParticipantResponses
-from clipmused_bids.stages.predicting import aligned_labels, predict
+from clipmused_bids.evaluation.metrics import LabelScore, best_thresholds, per_label, score
+from clipmused_bids.records import BoolArray, FloatArray, IntArray, Run, Score
+from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
+from clipmused_bids.stages.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class LabelledPredictions:
         BIDS URIs of the predictions.
     leakage : mapping
         What their sidecars say of leakage.
+    set_name : tuple of str, length n
+        Set of each trial, labelled or not.
     """
 
     participant: str
@@ -51,6 +52,7 @@ class LabelledPredictions:
     run: tuple[str, ...]
     sources: tuple[str, ...]
     leakage: Mapping[str, list[str]]
+    set_name: tuple[str, ...] = ()
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -111,30 +113,86 @@ class Scored:
         return Score(metric, float("nan"), float("nan"), 0, 0)
 
 
-def calibration_of(
-    model: StoredModel, one: LabelledPredictions, person: ParticipantResponses, fold: int, *, scope: Scope
-) -> Calibration:
-    """Platt calibration of one decoder, fitted to its validation trials."""
-    rows = np.flatnonzero(one.validation)
-    probabilities = one.probabilities[rows]
-    if fold:
-        # The fold after the one that is held out validates; predictions of it are those of its own decoder.
-        n_folds = int(model.config["split"]["folds"])
-        known = (~np.isnan(one.labels)).any(axis=1)
-        rows = np.flatnonzero((one.fold == fold % n_folds + 1) & known)
-        probabilities = aligned_labels(model, predict(model, person, rows), one.label_names)
-    unknown = np.isnan(probabilities)
-    labels = np.where(unknown, np.nan, one.labels[rows])
-    return fit_calibration(labels, np.where(unknown, 0.0, probabilities), scope=scope)
+def labelled_run(
+    tree: OutputTree, catalogue: Catalogue | None, run: Run, *, model_label: str
+) -> LabelledPredictions:
+    """Read the predictions of one run, and set the labels of its stimuli beside them.
+
+    Without a catalogue no label is known, so no trial counts as a test trial.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        If they cannot be read.
+    """
+    path = tree.predictions(run, model_label=model_label)
+    predictions, sidecar = read_predictions(path)
+    labels = np.full(predictions.probabilities.shape, np.nan)
+    if catalogue is not None:
+        labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
+    known = (~np.isnan(labels)).any(axis=1)
+    known &= (~np.isnan(predictions.probabilities)).any(axis=1)
+    sets = np.array(predictions.set_name, dtype=str)
+    return LabelledPredictions(
+        participant=run.participant,
+        label_names=predictions.label_names,
+        stimulus_id=predictions.stimulus_id,
+        labels=labels,
+        probabilities=predictions.probabilities,
+        test=np.asarray((sets == "test") & known),
+        validation=np.asarray((sets == "val") & known),
+        set_name=predictions.set_name,
+        fold=np.array([fold or 0 for fold in predictions.fold], dtype=np.int64),
+        run=(run.key.partition("_")[2],) * len(sets),
+        sources=(tree.uri(path),),
+        leakage={name: sidecar.get(name, []) for name in LEAKAGE_FIELDS},
+    )
 
 
-def calibrated(one: LabelledPredictions, maps: Mapping[int, Calibration]) -> LabelledPredictions:
-    """Every trial by the calibration of the decoder that decoded it."""
-    probabilities = one.probabilities.copy()
-    for fold, calibration in maps.items():
-        rows = one.fold == fold
-        probabilities[rows] = calibration.apply(probabilities[rows])
-    return replace(one, probabilities=probabilities)
+def joined_runs(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
+    """Join the runs of one participant, one or more, whose decoder is the same."""
+    return LabelledPredictions(
+        participant=participant,
+        label_names=runs[0].label_names,
+        stimulus_id=tuple(name for one in runs for name in one.stimulus_id),
+        labels=np.concatenate([one.labels for one in runs]),
+        probabilities=np.concatenate([one.probabilities for one in runs]),
+        test=np.concatenate([one.test for one in runs]),
+        validation=np.concatenate([one.validation for one in runs]),
+        set_name=tuple(name for one in runs for name in one.set_name),
+        fold=np.concatenate([one.fold for one in runs]),
+        run=tuple(name for one in runs for name in one.run),
+        sources=tuple(source for one in runs for source in one.sources),
+        leakage=merged_fields([one.leakage for one in runs]),
+    )
+
+
+def rows_of_fold(one: LabelledPredictions, fold: int, *, single_label: bool, fit_on: str) -> list[MetricRow]:
+    """Scores of the test trials of one fold.
+
+    Parameters
+    ----------
+    fold : int
+        0 without a cross-validation.
+    single_label : bool
+    fit_on : str
+        What the decoder was fitted to: ``train``, or validation trials too.
+    """
+    rows = one.test & (one.fold == fold)
+    # What the decoder of this fold knows.
+    known = ~np.isnan(one.probabilities[rows]).all(axis=0)
+    labels, probabilities = one.labels[:, known], one.probabilities[:, known]
+    thresholds = None
+    # A decoder that was fitted to the validation trials too is too sure of them to choose cuts by.
+    if one.validation.any() and fit_on == "train":
+        thresholds = best_thresholds(labels[one.validation], probabilities[one.validation])
+    single = score(labels[rows], probabilities[rows], single_label=single_label, thresholds=thresholds)
+    return metric_rows(one.participant, "single trials", single)
+
+
+def metric_rows(participant: str, averaging: Averaging, scores: Sequence[Score]) -> list[MetricRow]:
+    """Scores of one participant's test trials as rows of the table."""
+    return [MetricRow(participant, "test", averaging, each) for each in scores]
 
 
 def over_folds(folds: Mapping[int, Sequence[MetricRow]], n_labels: int) -> list[MetricRow]:
@@ -147,6 +205,15 @@ def over_folds(folds: Mapping[int, Sequence[MetricRow]], n_labels: int) -> list[
         return list(first)
     scores = {str(fold): [row.score for row in rows] for fold, rows in scored.items()}
     return [replace(first[0], score=one.score) for one in mean_over_folds(scores, n_labels=n_labels)]
+
+
+def scores_by_participant(rows: Sequence[MetricRow], *, averaging: Averaging) -> dict[str, list[Score]]:
+    """Scores of each participant, without the group's."""
+    scores: dict[str, list[Score]] = {}
+    for row in rows:
+        if row.averaging == averaging and row.participant != "group":
+            scores.setdefault(row.participant, []).append(row.score)
+    return scores
 
 
 def label_scores(scored: Scored, participant: str) -> tuple[LabelScore, ...]:

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from clipmused_bids.dataset.outputs.metric_files import Averaging, MetricRow, write_run_metrics
-from clipmused_bids.dataset.outputs.prediction_files import read_predictions
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import StoredModel
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.calibration import Calibration, Scope
 from clipmused_bids.evaluation.inference import over_participants
-from clipmused_bids.evaluation.metrics import best_thresholds, score
+from clipmused_bids.evaluation.metrics import score
 from clipmused_bids.records import Run, Score
-from clipmused_bids.report.leak_notes import LEAKAGE_FIELDS, merged_fields
+from clipmused_bids.report.leak_notes import merged_fields
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
+from clipmused_bids.stages.calibrating import calibrated, calibration_of
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.decoder_choice import decoder_of
 from clipmused_bids.stages.failures import Failures
@@ -26,9 +26,12 @@ from clipmused_bids.stages.predicting import aligned_labels, predict_averaged
 from clipmused_bids.stages.scored import (
     LabelledPredictions,
     Scored,
-    calibrated,
-    calibration_of,
+    joined_runs,
+    labelled_run,
+    metric_rows,
     over_folds,
+    rows_of_fold,
+    scores_by_participant,
 )
 
 __all__ = ["LabelledPredictions", "Scored", "score_decoder", "scores_by_participant"]
@@ -95,8 +98,13 @@ def _score_person(
     runs = [
         run for run in plan.runs_of(participant) if tree.predictions(run, model_label=model_label).exists()
     ]
-    of_runs = [_read(tree, catalogue, run, model_label=model_label) for run in runs]
-    joined = _joined(participant, of_runs)
+    of_runs = [labelled_run(tree, catalogue, run, model_label=model_label) for run in runs]
+    if not any(one.test.any() for one in of_runs):
+        raise DataError(
+            f"sub-{participant}: no prediction is of a labelled test trial.",
+            hint="decode the runs that hold test trials; split.tsv names them",
+        )
+    joined = joined_runs(participant, of_runs)
     person = open_responses(tree, participant, runs, kind=plan.kind)
     models = {
         fold: decoder_of(tree, participant, model_label=model_label, fold=fold or None)
@@ -114,43 +122,12 @@ def _score_person(
     averaged: dict[int, list[MetricRow]] = {}
     for fold, model in models.items():
         fit_on = model.config["hyperparameters"]["fit_on"]
-        single[fold] = _rows_of(joined, fold, single_label=single_label, fit_on=fit_on)
+        single[fold] = rows_of_fold(joined, fold, single_label=single_label, fit_on=fit_on)
         averaged[fold] = _averaged_rows(
             joined, fold, model, person, single_label=single_label, calibration=maps.get(fold)
         )
     n_labels = len(joined.label_names)
     return joined, over_folds(single, n_labels) + over_folds(averaged, n_labels), single
-
-
-def scores_by_participant(rows: Sequence[MetricRow], *, averaging: Averaging) -> dict[str, list[Score]]:
-    """Scores of each participant, without the group's."""
-    scores: dict[str, list[Score]] = {}
-    for row in rows:
-        if row.averaging == averaging and row.participant != "group":
-            scores.setdefault(row.participant, []).append(row.score)
-    return scores
-
-
-def _read(tree: OutputTree, catalogue: Catalogue, run: Run, *, model_label: str) -> LabelledPredictions:
-    path = tree.predictions(run, model_label=model_label)
-    predictions, sidecar = read_predictions(path)
-    labels = catalogue.labels_of(predictions.stimulus_id, names=predictions.label_names)
-    known = (~np.isnan(labels)).any(axis=1)
-    known &= (~np.isnan(predictions.probabilities)).any(axis=1)
-    sets = np.array(predictions.set_name, dtype=str)
-    return LabelledPredictions(
-        participant=run.participant,
-        label_names=predictions.label_names,
-        stimulus_id=predictions.stimulus_id,
-        labels=labels,
-        probabilities=predictions.probabilities,
-        test=np.asarray((sets == "test") & known),
-        validation=np.asarray((sets == "val") & known),
-        fold=np.array([fold or 0 for fold in predictions.fold], dtype=np.int64),
-        run=(run.key.partition("_")[2],) * len(sets),
-        sources=(tree.uri(path),),
-        leakage={name: sidecar.get(name, []) for name in LEAKAGE_FIELDS},
-    )
 
 
 def _write_run(
@@ -161,45 +138,11 @@ def _write_run(
     if one.test.any():
         # Cuts for F1 would be chosen on validation trials of all runs.
         folds = {
-            fold: _rows_of(one, fold, single_label=single_label, fit_on="train+validation")
+            fold: rows_of_fold(one, fold, single_label=single_label, fit_on="train+validation")
             for fold in one.folds
         }
         rows = over_folds(folds, len(one.label_names))
         write_run_metrics(tree, run, rows, model_label=model_label, sources=one.sources, details=one.leakage)
-
-
-def _joined(participant: str, runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
-    if not any(one.test.any() for one in runs):
-        raise DataError(
-            f"sub-{participant}: no prediction is of a labelled test trial.",
-            hint="decode the runs that hold test trials; split.tsv names them",
-        )
-    return LabelledPredictions(
-        participant=participant,
-        label_names=runs[0].label_names,
-        stimulus_id=tuple(name for one in runs for name in one.stimulus_id),
-        labels=np.concatenate([one.labels for one in runs]),
-        probabilities=np.concatenate([one.probabilities for one in runs]),
-        test=np.concatenate([one.test for one in runs]),
-        validation=np.concatenate([one.validation for one in runs]),
-        fold=np.concatenate([one.fold for one in runs]),
-        run=tuple(name for one in runs for name in one.run),
-        sources=tuple(source for one in runs for source in one.sources),
-        leakage=merged_fields([one.leakage for one in runs]),
-    )
-
-
-def _rows_of(one: LabelledPredictions, fold: int, *, single_label: bool, fit_on: str) -> list[MetricRow]:
-    rows = one.test & (one.fold == fold)
-    # What the decoder of this fold knows.
-    known = ~np.isnan(one.probabilities[rows]).all(axis=0)
-    labels, probabilities = one.labels[:, known], one.probabilities[:, known]
-    thresholds = None
-    # A decoder that was fitted to the validation trials too is too sure of them to choose cuts by.
-    if one.validation.any() and fit_on == "train":
-        thresholds = best_thresholds(labels[one.validation], probabilities[one.validation])
-    single = score(labels[rows], probabilities[rows], single_label=single_label, thresholds=thresholds)
-    return _metric_rows(one.participant, "single trials", single)
 
 
 def _averaged_rows(
@@ -224,11 +167,7 @@ def _averaged_rows(
     probabilities = probabilities if calibration is None else calibration.apply(probabilities)
     known = ~np.isnan(probabilities).all(axis=0)
     scores = score(one.labels[first][:, known], probabilities[:, known], single_label=single_label)
-    return _metric_rows(one.participant, "repeats averaged", scores)
-
-
-def _metric_rows(participant: str, averaging: Averaging, scores: Sequence[Score]) -> list[MetricRow]:
-    return [MetricRow(participant, "test", averaging, each) for each in scores]
+    return metric_rows(one.participant, "repeats averaged", scores)
 
 
 def _group_rows(rows: Sequence[MetricRow]) -> list[MetricRow]:

@@ -14,6 +14,7 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import model_path
 from clipmused_bids.errors import DataError
 from clipmused_bids.evaluation.cross_validation import Part, parts_of
+from clipmused_bids.long_work import long_work
 from clipmused_bids.methods.context import FitContext
 from clipmused_bids.methods.registry import METHODS, create
 from clipmused_bids.records import Split
@@ -34,7 +35,7 @@ from clipmused_bids.stages.illustrate import show_decoder
 from clipmused_bids.stages.keeping import StateKeeper
 from clipmused_bids.stages.label_choice import stimuli_in
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.progress import epoch_report, warnings_only
+from clipmused_bids.stages.progress import log_epoch, warnings_only
 from clipmused_bids.stages.splitting import holds_out_people, keep_split, sets_of_runs
 from clipmused_bids.stages.stored_model import fitted_config, standardization_tensors, voxel_tensors
 from clipmused_bids.stages.target_source import TargetSource, stored_hyperparameters
@@ -98,28 +99,35 @@ def train_group(
         )
     failures = Failures(stop_at_first=True) if failures is None else failures
     audits = {} if audits is None else audits
-    fresh, parts = True, parts_of(split)
-    for part in parts:
-        if part.name not in audits:
-            audits[part.name] = audit_split(plan, catalogue, part.described, tree=tree)
-        for everyone, participant in decoders_of(plan.without(failures), method=method):
-            members = _with_training_trials(plan, part, everyone)
-            if not members:
-                continue
-            # Folds that are fitted in a moment all say the same.
-            hushed = part is not parts[0] and not METHODS[method].deep
-            with (
-                warnings_only(hushed),
-                failures.of_participant(participant) if participant else nullcontext(),
-            ):
-                _require_enough(method, members)
-                fresh &= train_decoder(
-                    plan, tree, catalogue, split, members=members, participant=participant, method=method,
-                    model_label=model_label, maker=maker, device=device, part=part,
-                    audited=audits[part.name], processes=processes,
-                )  # fmt: skip
+    fresh, parts, n_stored = True, parts_of(split), 0
+    n_decoders = len(parts) * len(list(decoders_of(plan.without(failures), method=method)))
+    with long_work(f"{model_label}: decoders", n_decoders, "decoder") as work:
+        for part in parts:
+            if part.name not in audits:
+                audits[part.name] = audit_split(plan, catalogue, part.described, tree=tree)
+            for everyone, participant in decoders_of(plan.without(failures), method=method):
+                members = _with_training_trials(plan, part, everyone)
+                if not members:
+                    work.skip(1)
+                    continue
+                # Folds and participants that are fitted in a moment all say the same.
+                hushed = work.done > 0 and not METHODS[method].deep
+                with (
+                    warnings_only(hushed),
+                    failures.of_participant(participant) if participant else nullcontext(),
+                ):
+                    _require_enough(method, members)
+                    fresh &= train_decoder(
+                        plan, tree, catalogue, split, members=members, participant=participant, method=method,
+                        model_label=model_label, maker=maker, device=device, part=part,
+                        audited=audits[part.name], processes=processes,
+                    )  # fmt: skip
+                    n_stored += 1
+                work.advance()
     if len(parts) > 1:
         logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
+    elif n_stored > 1:
+        logger.info("%s: decoders of %d participants are stored.", model_label, n_stored)
     return fresh
 
 
@@ -253,7 +261,8 @@ def _train_now(
             "%s: %s %s: %d training and %d validation trials of %d participant(s), %d labels%s.",
             whose, "training" if METHODS[method].deep else "fitting", method, training.train.n_trials,
             training.validation.n_trials, len(members), len(training.train.label_names),
-            f"; at most {options.max_epochs} epochs of {-(-training.train.n_trials // options.batch_size)} steps"
+            f"; at most {options.max_epochs} epochs of {-(-training.train.n_trials // options.batch_size)} steps, "
+            "how long they take is known after the first"
             if METHODS[method].deep else "",
         )  # fmt: skip
         portable = build_hyperparameters(stored_hyperparameters(plan, maker))
@@ -263,9 +272,9 @@ def _train_now(
             overwrite=plan.config.overwrite,
         )  # fmt: skip
         states.open()
-        report = epoch_report(options.max_epochs)
-        context = FitContext(report, keeper=StateKeeper(states), processes=processes)
-        history = fitted.fit(training.train, training.validation, context=context)
+        context = FitContext(log_epoch, keeper=StateKeeper(states), processes=processes)
+        with long_work(f"{whose}: {method}", 1, "decoder", announced=True):
+            history = fitted.fit(training.train, training.validation, context=context)
         leaks = audit_fit(plan, catalogue, part.described, training)
     tensors = {f"decoder.{name}": value for name, value in fitted.state().items()}
     tensors |= standardization_tensors(members, training.standardizations)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from clipmused_bids.config import TrainingOptions
 from clipmused_bids.decoder.losses import TERMS, Term, total_loss
 from clipmused_bids.decoder.network import Network
 from clipmused_bids.errors import DataError, InterruptedRunError
+from clipmused_bids.long_work import LongWork, long_work
 from clipmused_bids.records import FloatArray, History, TrialData
 from clipmused_bids.training.batches import Batch, TrialReader, epoch_order
 from clipmused_bids.training.checkpoint import Keeper, KeepsNothing, Snapshot
@@ -139,20 +141,32 @@ class Trainer:
             kept = keeper.load()
             processes.require_same(place_of(kept))
             progress = self._resumed(kept) or self._begun()
-            while not progress.stopped:
-                progress.stopped = self._why_stop(progress, n_epochs=n_epochs)
-                if not progress.stopped:
-                    score = self._epoch(progress, keeper, notes=notes or {})
-                    self._choose(progress, score, n_epochs=n_epochs)
-                    if report is not None:
-                        report(dict(progress.rows[-1]))
-                else:
-                    # What was trained to the end is not trained again while something else of the decoder is.
-                    self._save(keeper, lambda: progress.to_snapshot().noted(notes or {}))
+            with self._epochs(progress, n_epochs=n_epochs) as work:
+                while not progress.stopped:
+                    progress.stopped = self._why_stop(progress, n_epochs=n_epochs)
+                    if not progress.stopped:
+                        score = self._epoch(progress, keeper, notes=notes or {})
+                        self._choose(progress, score, n_epochs=n_epochs)
+                        if report is not None:
+                            report(dict(progress.rows[-1]))
+                        known = not np.isnan(score.mean_average_precision)
+                        work.advance(
+                            note=f"validation mAP {score.mean_average_precision:.3f}" if known else ""
+                        )
+                    else:
+                        # What was trained to the end is not trained again while something else of the decoder is.
+                        self._save(keeper, lambda: progress.to_snapshot().noted(notes or {}))
         self.feed.say_waited()
         load_tensors(self.plain, progress.best)
         self.plain.eval()
         return progress.history()
+
+    @contextmanager
+    def _epochs(self, progress: Progress, *, n_epochs: int | None) -> Iterator[LongWork]:
+        most = self.options.max_epochs if n_epochs is None else n_epochs
+        with long_work("Training", most, "epoch", at_most=n_epochs is None) as work:
+            work.skip(progress.epoch)
+            yield work
 
     def _begun(self) -> Progress:
         score, health = self._look()
@@ -219,12 +233,17 @@ class Trainer:
             n_trials, batch_size = self.reader.data.n_trials, self.options.batch_size
             order = epoch_order(n_trials, batch_size=batch_size, generator=self.generator)
             progress.begin_epoch(order, terms=TERMS)
-        for fed in self.feed.batches(progress.order[progress.step :], generator=self.generator):
-            terms = self._step(fed.batch, epoch=epoch, watched=None if progress.step else progress.watched)
-            for name in TERMS:
-                progress.sums[name] += terms.get(name, float("nan")) / len(progress.order)
-            progress.step += 1
-            self._keep(progress, keeper, fed, notes=notes)
+        with long_work(f"Epoch {epoch}", len(progress.order), "step", announced=True) as work:
+            work.skip(progress.step)
+            for fed in self.feed.batches(progress.order[progress.step :], generator=self.generator):
+                terms = self._step(
+                    fed.batch, epoch=epoch, watched=None if progress.step else progress.watched
+                )
+                for name in TERMS:
+                    progress.sums[name] += terms.get(name, float("nan")) / len(progress.order)
+                progress.step += 1
+                self._keep(progress, keeper, fed, notes=notes)
+                work.advance()
         score, health = self._look()
         progress.end_epoch(
             self._row(epoch, losses=progress.sums, watched=progress.watched | health, score=score)

@@ -24,7 +24,7 @@ STAGES = (
     ("clipmused_bids.stages.prepare", "estimate_responses"),
     ("clipmused_bids.stages.clip_targets", "encode_texts"),
     ("clipmused_bids.stages.train", "training_set"),
-    ("clipmused_bids.stages.train", "epoch_report"),
+    ("clipmused_bids.stages.train", "StateKeeper"),
     ("clipmused_bids.stages.decode", "held_out"),
     ("clipmused_bids.stages.evaluate", "score_decoder"),
 )

@@ -27,7 +27,7 @@ BIDS_VERSION = "1.10.0"
 # The official validator knows these suffixes and files not yet; a trailing slash would switch a pattern off.
 IGNORED = (
     "*.html", "figures", "models", "group_*", "split.*", "*_predictions.*", "*_metrics.*", "*_responses.*",
-    "*_embeddings.*", "*_statmap.*", "*_trials.*",
+    "*_embeddings.*", "*_statmap.*", "*_trials.*", "*_tokens.*",
 )  # fmt: skip
 
 _RESPONSE_KINDS = {
@@ -57,6 +57,7 @@ BIDS URIs; the dataset names in them are resolved by `DatasetLinks` in `dataset_
 | `sub-*/**/func/*_statmap.nii.gz` | the same as images (`--write-betas`); `_trials.tsv`: the trial of each volume |
 | `sub-*/**/func/*_predictions.tsv` | probability of each label for each trial |
 | `sub-*/**/func/*_metrics.tsv`, `group_desc-*_metrics.tsv` | scores with what knowing nothing would score |
+| `sub-*/func/*_tokens.safetensors` | what the decoder's tokens become for each test stimulus |
 | `sub-*/func/*_desc-noiseceiling_statmap.nii.gz` | what a stimulus can explain of each voxel's response |
 | `split.tsv` | which trials train, validate and test, and why |
 | `stimuli/` | catalogue of the stimuli and their CLIP features, stored by content |

@@ -85,6 +85,10 @@ class OutputTree:
         """Table of what such a map says, in one row."""
         return self._participant_file(run, desc=desc, suffix="metrics", extension=".tsv")
 
+    def tokens(self, run: Run, *, model_label: str) -> Path:
+        """Array file of what a decoder's tokens become for one participant's test stimuli."""
+        return self._participant_file(run, desc=model_label, suffix="tokens", extension=".safetensors")
+
     def figures(self, participant: str) -> Path:
         """Folder of one participant's figures."""
         return self.participant_folder(participant) / "figures"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from clipmused_bids.dataset.files.contents import content_hash
 from clipmused_bids.dataset.files.reading_ahead import ReadAhead
 from clipmused_bids.dataset.stimuli.banks import row_hashes
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.long_work import long_work
 from clipmused_bids.records import Picture
 
 _MOVIE_DIGITS, _TIME_DIGITS = 16, 12
@@ -46,8 +46,15 @@ def _hashes_of_files(paths: Iterable[Path]) -> dict[Path, str | ClipMusedError]:
     once = tuple(dict.fromkeys(paths))
     parts = (once[k : k + _FILES_OF_A_JOB] for k in range(0, len(once), _FILES_OF_A_JOB))
     jobs = (partial(_hashes_of, part) for part in parts)
-    with ReadAhead(jobs, n_threads=_FILES_AT_ONCE, ahead=2 * _FILES_AT_ONCE) as hashes:
-        return dict(zip(once, chain.from_iterable(hashes), strict=True))
+    found: list[str | ClipMusedError] = []
+    with (
+        long_work("Reading pictures to tell equal ones", len(once), "file") as work,
+        ReadAhead(jobs, n_threads=_FILES_AT_ONCE, ahead=2 * _FILES_AT_ONCE) as hashes,
+    ):
+        for part in hashes:
+            found += part
+            work.advance(len(part))
+    return dict(zip(once, found, strict=True))
 
 
 def _hashes_of(paths: Sequence[Path]) -> list[str | ClipMusedError]:

@@ -9,8 +9,13 @@ from functools import partial
 from clipmused_bids import __version__
 from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.long_work import each_of
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.score_section import scores_section
+from clipmused_bids.stages.reporting.score_summary import group_link, participant_summary
+from clipmused_bids.stages.reporting.token_geometry import token_geometry
+from clipmused_bids.stages.reporting.tokens import participant_tokens
 from clipmused_bids.stages.reporting.view import ReportView
 
 logger = logging.getLogger(__name__)
@@ -21,8 +26,13 @@ GroupSection = Callable[[ReportView], Section | None]
 _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not a medical device."
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
-PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = ()
-GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = ()
+PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
+    ("scores", "How it decodes", scores_section),
+    ("tokens", "What the tokens learned", participant_tokens),
+)
+GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
+    ("token-geometry", "Token geometry", token_geometry),
+)
 
 
 def write_reports(view: ReportView) -> None:
@@ -36,10 +46,11 @@ def write_reports(view: ReportView) -> None:
         If writing fails.
     """
     written = []
-    for participant in view.people:
-        path = view.tree.report(participant)
-        write_bytes(path, render(participant_page(view, participant)))
-        written.append(path.name)
+    with each_of(view.people, "Reports", "page") as people:
+        for participant in people:
+            path = view.tree.report(participant)
+            write_bytes(path, render(participant_page(view, participant)))
+            written.append(path.name)
     if view.plan.config.level == "group":
         write_bytes(view.tree.report(None), render(group_page(view)))
         written.append(view.tree.report(None).name)
@@ -55,9 +66,10 @@ def participant_page(view: ReportView, participant: str) -> Page:
     return Page(
         title=f"sub-{participant}",
         subtitle=_subtitle(view),
-        summary=_participant_summary(view, participant),
+        summary=participant_summary(view, participant),
         sections=[section for section in found if section is not None],
         footer=_FOOTER,
+        links=group_link(view),
     )
 
 
@@ -80,13 +92,6 @@ def _made(make: Callable[[], Section | None], *, anchor: str, title: str) -> Sec
     except ClipMusedError as error:
         logger.warning("Report, section %s: %s", title, error)
         return Section(anchor, title, [Paragraph(f"This part could not be made: {error}", tone="error")])
-
-
-def _participant_summary(view: ReportView, participant: str) -> Sequence[Block]:
-    error = view.errors.get(participant)
-    if error is not None:
-        return [Paragraph(f"This participant failed: {error}", tone="error")]
-    return []
 
 
 def _group_summary(view: ReportView) -> Sequence[Block]:

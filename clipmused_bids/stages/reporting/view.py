@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError
@@ -27,6 +28,8 @@ class ReportView:
         None where nothing was ever held out.
     errors : mapping of str to ClipMusedError
         Participants that failed in this run, and why.
+    kept : dict
+        What a part of the page being written has read, for the other parts of it; by any key.
     """
 
     plan: Plan
@@ -34,6 +37,7 @@ class ReportView:
     catalogue: Catalogue | None
     split: Split | None
     errors: Mapping[str, ClipMusedError]
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def model_label(self) -> str:

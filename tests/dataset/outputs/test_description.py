@@ -57,7 +57,7 @@ def test_what_the_tree_says_about_itself(tmp_path: Path, bids_dir: Path) -> None
         "DatasetLinks": {"raw": "../../raw", "fmriprep": "../../prep"},
     }
     assert (out / "participants.tsv").read_bytes() == PARTICIPANTS
-    kinds = ("predictions", "metrics", "responses", "embeddings", "statmap", "trials")
+    kinds = ("predictions", "metrics", "responses", "embeddings", "statmap", "trials", "tokens")
     lines = " ".join(["*.html figures models group_* split.*", *(f"*_{kind}.*" for kind in kinds)])
     assert (out / ".bidsignore").read_text() == lines.replace(" ", "\n") + "\n"
     rows = (out / "descriptions.tsv").read_text().splitlines()
