@@ -36,6 +36,8 @@ class RunResponses:
         ``percent signal change`` or the unit of the betas.
     dropped : mapping of str to int
         Trials left out, by reason (beyond the run, censored).
+    tsnr : ndarray of shape (n_voxels,), float32, or None
+        Temporal signal-to-noise ratio of the series; 0 where not valid. None where there was no series.
     """
 
     values: FloatArray
@@ -44,6 +46,7 @@ class RunResponses:
     kind: Literal["lss", "lsa", "window", "betas"]
     unit: str
     dropped: Mapping[str, int]
+    tsnr: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

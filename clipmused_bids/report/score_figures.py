@@ -11,14 +11,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from clipmused_bids.evaluation.metrics import scorable
 from clipmused_bids.records import FloatArray, IntArray
-from clipmused_bids.report.figures import (
-    FLOOR_COLOUR,
-    OTHER_COLOURS,
-    OUR_COLOUR,
-    new_figure,
-    png_bytes,
-    svg_bytes,
-)
+from clipmused_bids.report.canvas import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, blank, png, svg
 
 MOST_COUNTS, MOST_TICKS = 12, 40
 _DARK = 0.55
@@ -74,7 +67,7 @@ def precision_recall(shown: Sequence[LabelCurve], *, title: str) -> bytes:
         SVG.
     """
     n_rows = -(-len(shown) // 2)
-    figure = new_figure(width=5.2, height=0.6 + 2.5 * n_rows)
+    figure = blank(width=5.2, height=0.6 + 2.5 * n_rows)
     panels = figure.subplots(n_rows, 2, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, one in zip(panels, shown, strict=False):
         width = 2.0 if len(one.curves) == 1 else 0.8
@@ -93,7 +86,7 @@ def precision_recall(shown: Sequence[LabelCurve], *, title: str) -> bytes:
     figure.supxlabel("recall", fontsize=10)
     figure.supylabel("precision", fontsize=10)
     figure.suptitle(title, fontsize=11)
-    return svg_bytes(figure)
+    return svg(figure)
 
 
 def confusion(truth: IntArray, guess: IntArray, *, n_labels: int) -> IntArray:
@@ -124,7 +117,7 @@ def confusion_figure(counts: IntArray, names: Sequence[str], *, title: str) -> b
     share = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     # A PNG is shown larger than its inches say, by 150 dots to 96: so are its letters.
     side = 3.2 if n <= MOST_COUNTS else 5.2
-    figure = new_figure(width=side + 0.9, height=side + 0.4)
+    figure = blank(width=side + 0.9, height=side + 0.4)
     axes = figure.add_subplot()
     colours = colormaps["cividis"].with_extremes(bad="#d9d9d9")
     image = axes.imshow(np.ma.masked_invalid(share), cmap=colours, vmin=0, vmax=1)
@@ -142,7 +135,7 @@ def confusion_figure(counts: IntArray, names: Sequence[str], *, title: str) -> b
     axes.set_xlabel("most probable label", fontsize=9)
     axes.set_ylabel("true label", fontsize=9)
     figure.suptitle(title, fontsize=9)
-    return png_bytes(figure)
+    return png(figure)
 
 
 def reliability_curve(
@@ -179,7 +172,7 @@ def reliability_figure(curve: Mapping[str, FloatArray], *, title: str) -> bytes:
     bytes
         SVG.
     """
-    figure = new_figure(width=5.0, height=5.0)
+    figure = blank(width=5.0, height=5.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=FLOOR_COLOUR, linestyle="--", linewidth=1, label="calibrated")
     upper.plot(curve["predicted"], curve["observed"], "o-", color=OUR_COLOUR, label="this decoder")
@@ -188,4 +181,4 @@ def reliability_figure(curve: Mapping[str, FloatArray], *, title: str) -> bytes:
     lower.vlines(curve["predicted"], 0.5, curve["count"], color=OUR_COLOUR, linewidth=6)
     lower.set(yscale="log", ylim=(0.5, None), ylabel="entries", xlabel="predicted probability")
     figure.suptitle(title, fontsize=11)
-    return svg_bytes(figure)
+    return svg(figure)

@@ -12,7 +12,7 @@ from clipmused_bids.evaluation.comparison import Difference
 from clipmused_bids.evaluation.inference import FEWEST_STIMULI
 from clipmused_bids.evaluation.metrics import LabelScore, direction
 from clipmused_bids.records import FloatArray, Score
-from clipmused_bids.report.blocks import Details, Paragraph, Table, Tone
+from clipmused_bids.report.blocks import Block, Details, Paragraph, Table, Tone
 
 WORDS: Mapping[str, str] = {
     "mAP": "mean average precision over labels",
@@ -105,59 +105,55 @@ def headline_text(score: Score) -> str:
     )
 
 
-def scores_table(person: ScoredPerson) -> Table:
-    """All scores, single trials first, then averaged over repeats."""
+def scores_blocks(person: ScoredPerson) -> list[Block]:
+    """All scores, single trials first, then averaged over repeats; before them what they are."""
     rows: list[tuple[str, ...]] = []
     marked: list[int] = []
-    for averaging, scores in (("single trials", person.single), ("repeats averaged", person.averaged)):
+    for averaging, scores in (("", person.single), (" (repeats averaged)", person.averaged)):
         for one in scores:
             if one.metric == person.main:
                 marked.append(len(rows))
             rows.append(
                 (
-                    one.metric, averaging, shown(one.value), shown(one.floor),
-                    _percent(way_to_perfect(one)), str(one.n_labels), str(one.n_trials),
+                    f"{one.metric}{averaging}", shown(one.value), shown(one.floor), _percent(way_to_perfect(one)),
+                    str(one.n_labels), str(one.n_trials),
                 )
             )  # fmt: skip
-    folds = f" Means over {person.n_folds} folds of a cross-validation." if person.n_folds else ""
     words = "; ".join(f"{one.metric}: {WORDS[one.metric]}" for one in person.single if one.metric in WORDS)
-    return Table(
-        f"Scores of held-out trials.{folds} Floor: what knowing nothing scores on the same trials. Gained: share of "
-        "the way from the floor to a perfect score. Only labels with a positive and a negative among the scored trials "
-        "count. "
-        f"{words}.",
-        ("score", "of", "value", "floor", "gained", "labels", "trials"),
-        rows,
-        (False, False, True, True, True, True, True),
-        marked,
+    legend = (
+        "Floor: what knowing nothing scores on the same trials. Gained: share of the way from the floor to a perfect "
+        f"score. Only labels with a positive and a negative among the scored trials count. {words}."
     )
+    folds = f", means over {person.n_folds} folds" if person.n_folds else ""
+    columns = ("score", "value", "floor", "gained", "labels", "trials")
+    numeric = (False, True, True, True, True, True)
+    return [Table(f"Scores of held-out trials{folds}.", columns, rows, numeric, marked), Paragraph(legend)]
 
 
-def methods_table(methods: Sequence[MethodScores], *, ours: str, main: str) -> Table:
-    """Methods beside each other on this participant's trials, best first by the main metric."""
+def methods_blocks(methods: Sequence[MethodScores], *, ours: str, main: str) -> list[Block]:
+    """Methods beside each other on this participant's trials, best first by the main metric; why others failed."""
     metrics = [
         main,
         *(m for m in ("mAP", "AUC", "Hamming") if m != main and any(m in one.scores for one in methods)),
     ]
     floors = next((one.scores for one in methods if one.scores), {})
     columns = ["method", *(_with_floor(metric, floors) for metric in metrics), f"p ({main})"]
-    ordered = sorted(methods, key=lambda one: _rank(one, main))
+    ordered = sorted((one for one in methods if one.scores), key=lambda one: _rank(one, main))
     rows = [
         (
             f"{one.method}{' (linear)' if one.linear else ''}",
             *(shown(one.scores[m].value) if m in one.scores else "n/a" for m in metrics),
-            one.note or shown(one.p_value),
+            shown(one.p_value),
         )
         for one in ordered
     ]
-    return Table(
-        "Other methods on the same trials of this participant, single trials, best first. p: one-sided permutation "
-        "test, where it was made; not corrected for the number of methods.",
-        columns,
-        rows,
-        (False, *(True,) * len(metrics), True),
-        [k for k, one in enumerate(ordered) if one.method == ours],
-    )
+    marked = [k for k, one in enumerate(ordered) if one.method == ours]
+    numeric = (False, *(True,) * (len(columns) - 1))
+    table = Table("Methods on the same single trials, best first.", columns, rows, numeric, marked)
+    legend = "p: one-sided permutation test, where it was made; not corrected for the number of methods."
+    failed = [one.note or f"{one.method}: no score." for one in methods if not one.scores]
+    lost = f" Without a score: {' '.join(failed)}" if failed else ""
+    return [table, Paragraph(legend + lost)]
 
 
 def difference_text(found: Difference) -> tuple[str, Tone]:
@@ -167,7 +163,7 @@ def difference_text(found: Difference) -> tuple[str, Tone]:
         return f"Nothing can be compared with {found.rival}: no label can be scored.", "note"
     beats = {
         "yes": "Beats the best linear baseline",
-        "no": "Does not beat the best linear baseline",
+        "no": "Worse than the best linear baseline",
         "undetermined": "Undetermined whether it beats the best linear baseline",
     }[answer]
     if math.isnan(interval.low):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,14 +10,12 @@ import numpy as np
 
 from clipmused_bids.evaluation.agreement import rank_matrix
 from clipmused_bids.records import FloatArray, IntArray
-from clipmused_bids.report.figures import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR
+from clipmused_bids.report.canvas import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, blank, png, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_CELLS = 200
-_DPI = 150
 _MOST_NAMES = 24
 _LONGEST_NAME = 14
 
@@ -71,7 +68,7 @@ def draw_similarity(
     """
     n = len(similarity)
     # Where something lies does not depend on how many rows are drawn.
-    figure = _figure(width=3.7, height=3.5)
+    figure = blank(width=3.7, height=3.5)
     axes = figure.add_subplot()
     image = axes.imshow(
         block_means(rank_matrix(similarity), most=MOST_CELLS),
@@ -83,9 +80,7 @@ def draw_similarity(
     _name_groups(axes, group, group_names)
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], fraction=0.046, pad=0.03)
     bar.ax.set_yticklabels(["least\nalike", "middle", "most\nalike"], fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def draw_agreements(rows: Sequence[AgreementRow], *, others: tuple[str, str]) -> bytes:
@@ -102,9 +97,7 @@ def draw_agreements(rows: Sequence[AgreementRow], *, others: tuple[str, str]) ->
     bytes
         SVG.
     """
-    from matplotlib import rc_context
-
-    figure = _figure(width=6.4, height=1.3 + 0.42 * len(rows))
+    figure = blank(width=6.4, height=1.3 + 0.42 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         label = "permuted stimuli (95 %)" if place == 0 else None
@@ -126,10 +119,7 @@ def draw_agreements(rows: Sequence[AgreementRow], *, others: tuple[str, str]) ->
     axes.tick_params(axis="x", labelsize=9)
     axes.set_xlabel("agreement (Spearman's rho over pairs of stimuli)", fontsize=9)
     figure.legend(fontsize=8, frameon=False, ncols=2, loc="outside lower center")
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "clipmused", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(figure)
 
 
 def block_means(matrix: FloatArray, *, most: int) -> FloatArray:
@@ -190,9 +180,3 @@ def _name_groups(axes: Axes, group: IntArray, names: Sequence[str]) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-
-
-def _figure(*, width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from clipmused_bids.records import FloatArray
 from clipmused_bids.report.blocks import Block, Details, Figure, Paragraph, Section, Table
+from clipmused_bids.report.canvas import blank, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ ANCHOR, TITLE = "token-geometry", "Token geometry"
 LEVELS = ("low", "high")
 _MOST_NUMBERS = 8  # participants whose cosines fit into the cells
 _MOST_NAMES = 24
-_DPI = 150
 
 
 @dataclass(frozen=True)
@@ -188,9 +187,7 @@ def draw_cosines(cosines: FloatArray, names: Sequence[str], *, title: str) -> by
     bytes
         PNG.
     """
-    from matplotlib.figure import Figure as Canvas
-
-    figure = Canvas(figsize=(3.7, 3.5), layout="constrained")
+    figure = blank(width=3.7, height=3.5)
     axes = figure.add_subplot()
     # The diagonal is 1 whatever was learned.
     shown = np.where(np.eye(len(cosines), dtype=bool), np.nan, cosines)
@@ -206,9 +203,7 @@ def draw_cosines(cosines: FloatArray, names: Sequence[str], *, title: str) -> by
     bar = figure.colorbar(image, ax=axes, ticks=[-1, 0, 1], fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=8)
     bar.set_label("cosine", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _write_numbers(axes: Axes, values: FloatArray) -> None:

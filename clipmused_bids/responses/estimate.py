@@ -21,6 +21,7 @@ from clipmused_bids.responses.design import (
 from clipmused_bids.responses.percent import percent_scale
 from clipmused_bids.responses.projection import VOXEL_BLOCK
 from clipmused_bids.responses.single_trial import single_trial_responses
+from clipmused_bids.responses.temporal_snr import temporal_snr
 from clipmused_bids.responses.window import linear_trend, window_responses
 
 BLOCK_DURATION = (
@@ -169,7 +170,13 @@ def estimate_responses(
             voxel_block=voxel_block,
         )
     return RunResponses(
-        values=_scaled(values, scale, valid), valid=valid, kept=kept, kind=kind, unit=PERCENT, dropped=dropped
+        values=_scaled(values, scale, valid),
+        valid=valid,
+        kept=kept,
+        kind=kind,
+        unit=PERCENT,
+        dropped=dropped,
+        tsnr=temporal_snr(bold, valid=valid, sample_mask=scans, voxel_block=voxel_block),
     )
 
 

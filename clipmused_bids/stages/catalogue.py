@@ -153,7 +153,7 @@ def make_catalogue(plan: Plan, *, read_contents: bool = True) -> Catalogue:
         stimuli=replace(found, picture=pictures),
         content=tuple(key if isinstance(key, str) else "" for key in contents),
         table=_columns_of(table, names),
-        simulated=_is_simulated(plan),
+        simulated=is_simulated(plan),
         coverage=coverage,
     )
     return leave_out(plan, catalogue, unreadable)
@@ -278,7 +278,8 @@ def _columns_of(table: StimulusTable | None, names: Sequence[str]) -> dict[str, 
     }
 
 
-def _is_simulated(plan: Plan) -> bool:
+def is_simulated(plan: Plan) -> bool:
+    """Whether the dataset was written by this package's simulator, as its description says."""
     described = plan.config.bids_dir / "dataset_description.json"
     generators = read_json(described).get("GeneratedBy", []) if described.is_file() else []
     return any(str(entry.get("Name")) == SIMULATOR for entry in generators if isinstance(entry, Mapping))

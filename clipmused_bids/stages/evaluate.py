@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from clipmused_bids import __version__
 from clipmused_bids.dataset.outputs.comparison_files import (
     ComparisonRow,
     write_comparison,
@@ -15,9 +14,13 @@ from clipmused_bids.dataset.outputs.comparison_files import (
     write_labels,
 )
 from clipmused_bids.dataset.outputs.metric_files import write_group_metrics
-from clipmused_bids.dataset.outputs.model_card import model_card
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants, write_card
+from clipmused_bids.dataset.outputs.weights import (
+    model_path,
+    read_config,
+    stored_participants,
+    weights_hashes,
+)
 from clipmused_bids.errors import UsageError
 from clipmused_bids.evaluation.cross_validation import fold_numbers
 from clipmused_bids.evaluation.inference import Interval, over_participants
@@ -36,8 +39,7 @@ from clipmused_bids.stages.comparing import (
 )
 from clipmused_bids.stages.comparison_text import comparison_text, shown
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
-from clipmused_bids.stages.decoder_choice import decoder_of, left_out_by
-from clipmused_bids.stages.illustrate import write_methods
+from clipmused_bids.stages.decoder_choice import left_out_by
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests
 from clipmused_bids.stages.scoring import Scored, score_decoder, scores_by_participant
 from clipmused_bids.stages.splitting import tested_people
@@ -185,11 +187,9 @@ def _write(
 ) -> None:
     tree, label = work.tree, work.job.plan.config.model_label
     scored = [(one, one.scored) for one in rivals if one.scored is not None]
-    for rival, one in scored:
+    for _, one in scored:
         write_scores(
-            work, one, verdicts=compare(one, rivals, metric=work.metric, seed=work.seed),
-            baselines={name.method: name for _, name in scored if rival.contender.main and name is not one},
-            ceilings=ceilings,
+            work, one, verdicts=compare(one, rivals, metric=work.metric, seed=work.seed), ceilings=ceilings,
         )  # fmt: skip
     write_comparison(
         tree, rows, model_label=label,
@@ -226,7 +226,6 @@ def _say(
     folds = len(fold_numbers(work.split))
     what = f"Scores of held-out trials (regime: {work.split.regime}{f'; mean of {folds} folds' if folds else ''})"
     if ours is not None:
-        write_methods(work.job.plan, work.tree, decoder_of(work.tree, ours.people[0], model_label=ours.label))
         beside = {one.contender.name: one.scored for one in rivals if one.contender.name in BASELINES}
         others = {name: one for name, one in beside.items() if one is not None and one is not ours}
         table = participant_table(ours, others, ceilings=ceilings, main=work.metric)
@@ -247,11 +246,10 @@ def write_scores(
     work: Evaluation,
     scored: Scored,
     *,
-    baselines: Mapping[str, Scored],
     verdicts: Sequence[tuple[Interval, str]],
     ceilings: Mapping[str, float],
 ) -> None:
-    """Write a decoder's scores of all participants, and its model card."""
+    """Write a decoder's scores of all participants."""
     summaries = over_participants(scores_by_participant(scored.rows, averaging="single trials"))
     write_group_metrics(
         work.tree,
@@ -266,10 +264,11 @@ def write_scores(
             "Comparisons": [{"Interval": asdict(one), "Verdict": text} for one, text in verdicts],
             **({"NumberOfFolds": len(folds)} if (folds := fold_numbers(work.split)) else {}),
             "MedianVoxelNoiseCeiling": {f"sub-{p}": value for p, value in ceilings.items()},
+            # Whose scores these are: a decoder may be trained again under the label.
+            "DecoderWeights": weights_hashes(work.tree.model_folder(scored.label)),
             **scored.leakage,
         },
     )
-    _write_card(work, scored, baselines=baselines)
 
 
 def participant_table(
@@ -291,40 +290,4 @@ def participant_table(
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-    )
-
-
-def _write_card(work: Evaluation, scored: Scored, *, baselines: Mapping[str, Scored]) -> None:
-    config = decoder_of(work.tree, scored.people[0], model_label=scored.label).config
-    folds = len(fold_numbers(work.split))
-    text = model_card(
-        label=scored.label,
-        method=scored.method,
-        software=f"clipmused-bids {__version__}",
-        data={
-            "task": ", ".join(config["tasks"]),
-            "space": config["space"] or "native",
-            "responses": config["response_kind"],
-            "training trials": str(config["n_training_trials"]),
-            "validation trials": str(config["n_validation_trials"]),
-            "split": config["split"]["rule"],
-            "guidance": f"high level: {config['guidance']['high']}, low level: {config['guidance']['low']}",
-        },
-        participants=scored.people,
-        label_names=scored.label_names,
-        scores=scored.rows,
-        regime=work.split.regime,
-        baselines={
-            name: [row for row in one.rows if row.participant == "group"] for name, one in baselines.items()
-        },
-        limits=[_of_folds(folds)] if folds else (),
-        leakage=leakage_lines(scored.leakage),
-    )
-    write_card(work.tree.model_folder(scored.label), text)
-
-
-def _of_folds(n_folds: int) -> str:
-    return (
-        f"The scores are means over {n_folds} decoders of a cross-validation, each fitted without the trials it was "
-        "scored on (`folds`). The weights here were fitted to all folds, for new runs, and have no score of their own."
     )

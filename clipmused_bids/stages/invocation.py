@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING
 
 from clipmused_bids.config import Action, Config
@@ -21,7 +20,6 @@ from clipmused_bids.errors import (
     ClipMusedError,
     DataError,
     ExitCode,
-    MissingInputError,
     UsageError,
 )
 from clipmused_bids.evaluation.cross_validation import parts_of
@@ -44,7 +42,7 @@ from clipmused_bids.stages.places import (
     require_writable_below,
 )
 from clipmused_bids.stages.plan import Plan, make_plan
-from clipmused_bids.stages.reporting.pages import write_reports
+from clipmused_bids.stages.reporting.telling import tell, write_texts
 from clipmused_bids.stages.reporting.view import ReportView
 from clipmused_bids.stages.run_log import early_lines, run_log
 from clipmused_bids.stages.splitting import choose_split, split_of_decoder
@@ -101,7 +99,7 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
         split = settle_split(plan, catalogue, tree)
         if config.tells_only:
             view = ReportView(plan, tree, catalogue, split, failures.errors)
-            return _tell(view, command_line=command_line, early=early)
+            return tell(view, command_line=command_line, early=early)
         require_images(plan)
         device = choose_device(config.device) if _computes(plan) or config.device == "cuda" else "cpu"
         maker = None
@@ -130,24 +128,11 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
                     failures.report()
                 raise
             require_still_there(tree)
-            write_reports(ReportView(plan, tree, catalogue, split, failures.errors))
+            write_texts(ReportView(plan, tree, catalogue, split, failures.errors))
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     main = methods.errors.get(config.model_label)
     return main.exit_code if main is not None else failures.exit_code
-
-
-def _tell(view: ReportView, *, command_line: Sequence[str], early: MemoryHandler) -> ExitCode:
-    """Write reports, or the methods text, from what is there."""
-    config, tree = view.plan.config, view.tree
-    if not tree.root.is_dir():
-        raise MissingInputError(
-            f"{tree.root}: nothing was made there yet.", hint="the same command without --reports-only"
-        )
-    with run_log(tree, replace(config, preset=view.plan.preset), command_line=command_line, early=early):
-        if config.reports_only:
-            write_reports(view)
-    return ExitCode.OK
 
 
 def choose_device(asked: str) -> str:

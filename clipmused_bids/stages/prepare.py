@@ -30,6 +30,7 @@ from clipmused_bids.stages.budget import Portions, portions, usable_memory
 from clipmused_bids.stages.failures import Failures
 from clipmused_bids.stages.grids import reference_grid
 from clipmused_bids.stages.plan import Plan
+from clipmused_bids.stages.signal_maps import write_tsnr_map
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ def _prepare_participant(plan: Plan, tree: OutputTree, participant: str, work: L
     work.skip(len(runs) - len(todo))
     if todo:
         made.update(_make(plan, tree, participant, todo, runs=runs, work=work))
+    write_tsnr_map(plan, tree, participant, runs)
     if plan.config.write_betas:
         for run in runs:
             write_statmap(tree, run, read_responses(tree.responses(run, kind=plan.kind)))

@@ -7,12 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from clipmused_bids.dataset.files.documents import number
-from clipmused_bids.dataset.files.tsv import read_table
 from clipmused_bids.dataset.outputs.comparison_files import write_timing
+from clipmused_bids.dataset.outputs.comparison_reading import read_timing
 from clipmused_bids.dataset.outputs.tree import OutputTree
 
 Step = Literal["fit", "decode"]
@@ -48,20 +46,12 @@ class Stopwatch:
     def store(self, tree: OutputTree, *, model_label: str) -> None:
         """Write what is known of the main decoder and the others; of what was reused, what was measured first."""
         path = tree.group_table(model_label=model_label, kind="timing")
-        for label, fit, decode in _stored(path):
-            if (label, "fit") in self.seconds:
+        for row in read_timing(path) if path.exists() else ():
+            if (row.model_label, "fit") in self.seconds:
                 continue  # fitted now, so what is stored is of another decoder
-            self.seconds[label, "fit"] = fit
-            if not math.isnan(decode):
-                self.seconds[label, "decode"] = decode
+            self.seconds[row.model_label, "fit"] = row.fit_seconds
+            if not math.isnan(row.decode_seconds):
+                self.seconds[row.model_label, "decode"] = row.decode_seconds
         labels = list(dict.fromkeys(label for label, _ in self.seconds))
         rows = [(label, self.of(label, "fit"), self.of(label, "decode")) for label in labels]
         write_timing(tree, rows, model_label=model_label)
-
-
-def _stored(path: Path) -> list[tuple[str, float, float]]:
-    if not path.exists():
-        return []
-    columns = read_table(path).columns
-    rows = zip(columns["model_label"], columns["fit_seconds"], columns["decode_seconds"], strict=True)
-    return [(label, number(fit), number(decode)) for label, fit, decode in rows]

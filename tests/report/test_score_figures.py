@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from clipmused_bids.report.figures import drawn_labels, label_scores
+from clipmused_bids.report.label_figures import drawn_labels, label_scores
 from clipmused_bids.report.score_figures import (
     LabelCurve,
     confusion,

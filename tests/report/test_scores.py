@@ -9,6 +9,7 @@ from clipmused_bids.evaluation.comparison import Difference
 from clipmused_bids.evaluation.inference import Interval
 from clipmused_bids.evaluation.metrics import LabelScore
 from clipmused_bids.records import Score
+from clipmused_bids.report.blocks import Paragraph, Table
 from clipmused_bids.report.scores import (
     MethodScores,
     ScoredPerson,
@@ -16,8 +17,8 @@ from clipmused_bids.report.scores import (
     headline_text,
     label_table,
     mean_probabilities,
-    methods_table,
-    scores_table,
+    methods_blocks,
+    scores_blocks,
     unscorable_note,
     way_to_perfect,
 )
@@ -43,9 +44,9 @@ def test_the_headline_has_the_floor_or_says_why_there_is_none() -> None:
     ("metric", "low", "high", "words", "tone"),
     [
         ("mAP", 0.01, 0.05, "Beats the best", "good"),
-        ("mAP", -0.05, -0.01, "Does not beat", "warning"),
+        ("mAP", -0.05, -0.01, "Worse than the best", "warning"),
         ("mAP", -0.01, 0.05, "Undetermined", "note"),
-        ("Hamming", 0.01, 0.05, "Does not beat", "warning"),
+        ("Hamming", 0.01, 0.05, "Worse than the best", "warning"),
         ("mAP", NAN, NAN, "no interval: 30 stimuli", "note"),
     ],
 )
@@ -61,27 +62,31 @@ def test_a_difference_ends_in_a_verdict(metric: str, low: float, high: float, wo
 
 def test_tables_hold_each_score_beside_its_floor_and_mark_the_main_one() -> None:
     single = (Score("mAP", 0.6, 0.2, 3, 8), Score("AUC", 0.9, 0.5, 3, 8))
-    table = scores_table(
-        ScoredPerson("x", "mAP", "unseen stimuli", single, (Score("mAP", 0.7, 0.3, 3, 4),), 5)
-    )
-    assert [row[:4] for row in table.rows] == [
-        ("mAP", "single trials", "0.600", "0.200"),
-        ("AUC", "single trials", "0.900", "0.500"),
-        ("mAP", "repeats averaged", "0.700", "0.300"),
+    person = ScoredPerson("x", "mAP", "unseen stimuli", single, (Score("mAP", 0.7, 0.3, 3, 4),), 5)
+    table, legend = scores_blocks(person)
+    assert isinstance(table, Table)
+    assert isinstance(legend, Paragraph)
+    assert "AUC: mean area under" in legend.text
+    assert [row[:3] for row in table.rows] == [
+        ("mAP", "0.600", "0.200"),
+        ("AUC", "0.900", "0.500"),
+        ("mAP (repeats averaged)", "0.700", "0.300"),
     ]
     assert list(table.marked) == [0, 2]
     assert "5 folds" in table.caption
 
 
-def test_methods_stand_best_first_and_failed_ones_last_with_the_reason() -> None:
+def test_methods_stand_best_first_and_failed_ones_below_with_the_reason() -> None:
     def one(name: str, value: float) -> MethodScores:
         return MethodScores(name, False, {"top1": Score("top1", value, 0.1, 3, 8)}, 0.02)
 
     failed = MethodScores("srm", True, note="srm: needs at least 2 participants")
-    table = methods_table([failed, one("a", 0.5), one("b", 0.7)], ours="a", main="top1")
-    assert [row[0] for row in table.rows] == ["b", "a", "srm (linear)"]
+    table, legend = methods_blocks([failed, one("a", 0.5), one("b", 0.7)], ours="a", main="top1")
+    assert isinstance(table, Table)
+    assert isinstance(legend, Paragraph)
+    assert [row[0] for row in table.rows] == ["b", "a"]
     assert list(table.marked) == [1]
-    assert table.rows[-1][-1].startswith("srm: needs")
+    assert "Without a score: srm: needs at least 2" in legend.text
     assert table.columns[1] == "top1 (floor 0.100)"
 
 

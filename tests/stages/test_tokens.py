@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,31 @@ QUICK: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def study(world: World) -> World:
+def shown(folder: Path) -> World:
     """Two people saw 20 stimuli twice each."""
-    rng = np.random.default_rng(8)
+    world, rng = World(folder), np.random.default_rng(8)
     weights = rng.normal(size=(3, 12))
     signal = np.vstack([CATALOGUE.labels_of(NAMES).T, np.ones(20)]).T @ weights
     for participant in ("01", "02"):
         for number in (1, 2):
             world.add(make_run(participant, number), NAMES, signal + rng.normal(size=(20, 12)))
-    save_file(FEATURES, world.folder / "f.safetensors", metadata={"stimulus_id": json.dumps(NAMES)})
+    save_file(FEATURES, folder / "f.safetensors", metadata={"stimulus_id": json.dumps(NAMES)})
+    return world
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = shown(tmp_path_factory.mktemp("tokens"))
+    train(world, world.split(SETS))
+    return world
+
+
+@pytest.fixture
+def study(trained: World, tmp_path: Path) -> World:
+    """A copy with a guided decoder, trained by ``SETS``."""
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    world = World(tmp_path / "copy")
+    world.runs, world.trials, world.values = list(trained.runs), trained.trials, trained.values
     return world
 
 
@@ -122,7 +138,6 @@ def agreement(sidecar: dict[str, Any], brain: str, level: str) -> dict[str, Any]
 
 def test_what_is_stored_is_what_was_worked_out_beside_it(study: World) -> None:
     split = study.split(SETS)
-    train(study, split)
     tokens, sidecar = read_stimulus_tokens(measure(study, split))
     assert sorted(tokens.stimulus_id) == TESTED
     assert tokens.n_trials.tolist() == [2] * 8
@@ -149,7 +164,6 @@ def test_tokens_that_copy_clip_agree_with_it(
     study: World, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     split = study.split(SETS)
-    train(study, split)
     rows = np.arange(8) if copied else np.random.default_rng(0).permutation(8)
 
     def planted(*_: Any) -> dict[str, np.ndarray]:
@@ -171,7 +185,6 @@ def test_tokens_that_copy_clip_agree_with_it(
 
 def test_tokens_stay_until_decoder_or_split_change(study: World, caplog: pytest.LogCaptureFixture) -> None:
     split = study.split(SETS)
-    train(study, split)
 
     def said(split: Split, **settings: Any) -> str:
         caplog.clear()
@@ -183,13 +196,14 @@ def test_tokens_stay_until_decoder_or_split_change(study: World, caplog: pytest.
     assert "of 0 participant(s) measured, of 2 reused" in said(split)
     other = {**SETS, "s11": "test"}
     assert "of 2 participant(s) measured, of 0 reused" in said(study.split(other))
+    # The same test trials, held out of another training set.
+    assert "of 2 participant(s) measured" in said(study.split({**SETS, "s11": "val"}))
     train(study, split, random_seed=4, overwrite=True)
     assert "of 2 participant(s) measured" in said(split)
 
 
 def test_without_clip_the_brain_side_is_shown_alone(study: World) -> None:
     split = study.split(SETS)
-    train(study, split)
     tokens, sidecar = read_stimulus_tokens(measure(study, split, targets=False))
     assert tokens.clip == {}
     assert sidecar["Agreements"] == []
@@ -208,7 +222,6 @@ def test_without_clip_the_brain_side_is_shown_alone(study: World) -> None:
 
 def test_a_decoder_with_one_token_has_neither_file_nor_section(study: World) -> None:
     split = study.split(SETS)
-    train(study, split)
     path = measure(study, split)
     assert path.exists()
     train(study, split, model={"tokens": "one"}, overwrite=True)
@@ -224,7 +237,6 @@ def test_a_single_stimulus_has_no_pair(study: World) -> None:
     split = study.split(
         {name: "test" if name == "s00" else "val" if name == "s01" else "train" for name in NAMES}
     )
-    train(study, split)
     tokens, sidecar = read_stimulus_tokens(measure(study, split))
     assert tokens.stimulus_id == ("s00",)
     assert {one["Spearman"] for one in sidecar["Agreements"]} == {None}
@@ -236,8 +248,8 @@ def test_a_single_stimulus_has_no_pair(study: World) -> None:
 
 def test_folds_are_compared_by_themselves_and_averaged(study: World) -> None:
     split = make_folds(design_of(study.plan(), CATALOGUE, "auto"), rule="stimuli:3", seed=0)
-    train(study, split)
-    tokens, sidecar = read_stimulus_tokens(measure(study, split))
+    train(study, split, model_label="folds")
+    tokens, sidecar = read_stimulus_tokens(measure(study, split, model_label="folds"))
     assert sorted(tokens.stimulus_id) == NAMES
     assert np.unique(tokens.fold).tolist() == [1, 2, 3]
     values = []
@@ -246,7 +258,7 @@ def test_folds_are_compared_by_themselves_and_averaged(study: World) -> None:
         order = [NAMES.index(name) for name, own in zip(tokens.stimulus_id, rows, strict=True) if own]
         values.append(spearman(cosines(tokens.high[rows]), cosines(FEATURES["high"][order])))
     assert agreement(sidecar, "high", "high")["Spearman"] == pytest.approx(np.mean(values))
-    section = participant_tokens(view_of(study, split), "01")
+    section = participant_tokens(view_of(study, split, model_label="folds"), "01")
     assert section is not None
     last = [block for block in section.blocks if isinstance(block, Figure)][-1]
     assert "within each of 3 folds" in last.caption
@@ -256,7 +268,6 @@ def test_of_many_stimuli_each_label_has_its_share(study: World, monkeypatch: pyt
     monkeypatch.setattr(token_stimuli, "MOST_STIMULI", 4)
     monkeypatch.setattr(token_stimuli, "_LEAST_OF_A_FOLD", 1)
     split = study.split(SETS)
-    train(study, split)
     tokens, sidecar = read_stimulus_tokens(measure(study, split))
     assert len(tokens.stimulus_id) == 4
     assert sidecar["NumberOfTestStimuli"] == 8
@@ -266,7 +277,6 @@ def test_of_many_stimuli_each_label_has_its_share(study: World, monkeypatch: pyt
 
 def test_geometry_is_that_of_the_stored_parameters(study: World) -> None:
     split = study.split(SETS)
-    train(study, split)
     measure(study, split)
     section = token_geometry(view_of(study, split))
     assert section is not None
@@ -286,16 +296,16 @@ def test_geometry_is_that_of_the_stored_parameters(study: World) -> None:
 
 def test_a_participant_alone_has_nobody_to_be_compared_with(study: World) -> None:
     split = study.split(SETS)
-    train(study, split, participants=["01"])
-    measure(study, split, participants=["01"])
-    view = view_of(study, split, participants=["01"])
+    alone: dict[str, Any] = {"participants": ["01"], "model_label": "alone"}
+    train(study, split, **alone)
+    measure(study, split, **alone)
+    view = view_of(study, split, **alone)
     assert "a single participant" in words(token_geometry(view))
     assert "CLIP" in words(participant_tokens(view, "01"))
 
 
 def test_decoders_of_single_participants_have_no_common_space(study: World) -> None:
     split = study.split(SETS)
-    train(study, split)
     measure(study, split)
     folder = study.tree.model_folder("clipmused")
     assert load_model(folder, participant=None).config["method"] == "clip-mused"

@@ -39,6 +39,7 @@ _RESPONSE_KINDS = {
 }
 _MAPS = {
     "desc-noiseceiling": "Share of the variance of a single response that the stimulus explains, by repeats",
+    "desc-tsnr": "Temporal signal-to-noise ratio of the series that responses were estimated from",
     "desc-reliability": "Split-half reliability of the mean response over the repeats of a stimulus",
 }
 
@@ -59,10 +60,15 @@ BIDS URIs; the dataset names in them are resolved by `DatasetLinks` in `dataset_
 | `sub-*/**/func/*_metrics.tsv`, `group_desc-*_metrics.tsv` | scores with what knowing nothing would score |
 | `sub-*/func/*_tokens.safetensors` | what the decoder's tokens become for each test stimulus |
 | `sub-*/func/*_desc-noiseceiling_statmap.nii.gz` | what a stimulus can explain of each voxel's response |
+| `sub-*/func/*_desc-tsnr_statmap.nii.gz` | temporal signal-to-noise ratio of each voxel, median over runs |
+| `sub-*.html`, `group.html` | reports to look at: each participant, and all of them |
+| `sub-*/figures/` | figures of the reports as files |
+| `sub-*/func/*_desc-reliability_statmap.nii.gz` | how alike responses to the same stimulus are in each voxel |
 | `split.tsv` | which trials train, validate and test, and why |
 | `stimuli/` | catalogue of the stimuli and their CLIP features, stored by content |
 | `models/*/` | decoders: weights, configuration, training curves and a model card |
-| `logs/` | configuration and log of each run of the program |
+| `logs/CITATION.md`, `logs/CITATION.bib` | methods text with this run's numbers, and the works to cite |
+| `logs/*/` | configuration and log of each run of the program |
 
 Files ending in `.safetensors` hold numbers only; they open with the safetensors library of any language.
 Brain responses and decoders fitted to them can identify people: share them only as the participants'

@@ -33,6 +33,11 @@ from clipmused_bids.records import BoolArray, Grid, IntArray, Run, RunResponses,
 
 ResponseKind = Literal["lss", "lsa", "window", "betas"]
 
+TSNR_NOTE = (
+    "Array `tsnr`: mean of each voxel over the standard deviation of what a straight line leaves of its series, over "
+    "the scans that were kept; 0 in voxels without signal. No unit."
+)
+
 
 @dataclass(frozen=True)
 class StoredResponses:
@@ -65,6 +70,9 @@ class StoredResponses:
         BIDS URIs of what they were estimated from.
     fingerprint : str
         SHA-256 over all of this: equal ones mean equal responses.
+    tsnr : ndarray of shape (n_voxels,), float32, or None
+        Temporal signal-to-noise ratio of the run; None for responses that exist already, and in files of versions that
+        did not measure it.
     """
 
     path: Path
@@ -81,6 +89,7 @@ class StoredResponses:
     config: Mapping[str, Any]
     sources: tuple[str, ...]
     fingerprint: str
+    tsnr: NDArray[np.float32] | None = None
 
     def decoded(self, columns: IntArray | slice = slice(None)) -> NDArray[np.float32]:
         """Values of some columns, or of all, in ``unit``, in memory: float32 of shape (n_trials, n_columns)."""
@@ -132,6 +141,8 @@ def write_responses(
     sidecar["TrialsHash"] = digest(table)
     tensors = _packed(responses.values, precision=precision)
     tensors |= {"valid": responses.valid, "voxels": np.asarray(voxels, dtype=np.int64)}
+    if responses.tsnr is not None:
+        tensors["tsnr"] = responses.tsnr
     sidecar["ArraysHash"] = array_digest(tensors)
     sidecar["Fingerprint"] = digest(canonical_json(sidecar))
     write_bytes(path.with_suffix(".tsv"), table)
@@ -179,6 +190,7 @@ def read_responses(path: Path) -> StoredResponses:
         config=sidecar["Estimation"],
         sources=tuple(sidecar["Sources"]),
         fingerprint=sidecar["Fingerprint"],
+        tsnr=tensors.get("tsnr"),
     )
 
 
@@ -244,6 +256,7 @@ def _sidecar(
         "NumberOfVoxelsWithoutSignal": int(np.count_nonzero(~responses.valid)),
         "Grid": grid_fields(grid),
         "DroppedTrials": dict(responses.dropped),
+        **({} if responses.tsnr is None else {"TemporalSNR": TSNR_NOTE}),
         **_events_fields(trials),
         "Estimation": plain(config),
         "SourceSizes": source_sizes(run),

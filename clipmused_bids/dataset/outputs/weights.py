@@ -107,6 +107,18 @@ def stored_participants(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(name.removeprefix("sub-").removesuffix("_model.safetensors") for name in names))
 
 
+def decoders_in(folder: Path) -> tuple[str | None, ...]:
+    """Decoders of a model folder: the group's (None) if there is one, and those of single participants, sorted."""
+    group = (None,) if model_path(folder, participant=None).exists() else ()
+    return (*group, *stored_participants(folder))
+
+
+def weights_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of the array files of a model folder, by name; errors as in :func:`read_record`."""
+    records = [read_record(folder, participant=participant) for participant in decoders_in(folder)]
+    return {record.path.name: record.weights_hash for record in records}
+
+
 def read_config(folder: Path, *, participant: str | None) -> dict[str, Any]:
     """Read the configuration of a decoder from its array file, without the weights.
 

@@ -12,6 +12,17 @@ from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.long_work import each_of
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
 from clipmused_bids.report.page import render
+from clipmused_bids.stages.reporting.group_comparison import (
+    ablations_section,
+    comparison_section,
+    folds_section,
+)
+from clipmused_bids.stages.reporting.group_people import labels_section, participants_section
+from clipmused_bids.stages.reporting.group_provenance import provenance_section
+from clipmused_bids.stages.reporting.group_summary import group_summary
+from clipmused_bids.stages.reporting.group_training import training_section
+from clipmused_bids.stages.reporting.inputs.section import inputs_of_participant
+from clipmused_bids.stages.reporting.methods import ANCHOR, TITLE, group_methods, participant_methods
 from clipmused_bids.stages.reporting.score_section import scores_section
 from clipmused_bids.stages.reporting.score_summary import group_link, participant_summary
 from clipmused_bids.stages.reporting.token_geometry import token_geometry
@@ -27,11 +38,21 @@ _FOOTER = f"Written by clipmused-bids {__version__}. A research instrument, not 
 
 # In the order of the page. None: there is nothing to say, and nothing to miss.
 PARTICIPANT_SECTIONS: tuple[tuple[str, str, ParticipantSection], ...] = (
+    ("inputs", "What went in", inputs_of_participant),
     ("scores", "How it decodes", scores_section),
     ("tokens", "What the tokens learned", participant_tokens),
+    (ANCHOR, TITLE, participant_methods),
 )
 GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
+    ("comparison", "Methods compared", comparison_section),
+    ("participants", "Participants", participants_section),
+    ("labels", "Labels", labels_section),
+    ("training", "Training", training_section),
     ("token-geometry", "Token geometry", token_geometry),
+    ("ablations", "Ablations", ablations_section),
+    ("folds", "Folds", folds_section),
+    (ANCHOR, TITLE, group_methods),
+    ("provenance", "Provenance", provenance_section),
 )
 
 
@@ -95,10 +116,11 @@ def _made(make: Callable[[], Section | None], *, anchor: str, title: str) -> Sec
 
 
 def _group_summary(view: ReportView) -> Sequence[Block]:
-    return [
-        Paragraph(f"sub-{participant} failed: {error}", tone="error")
-        for participant, error in view.errors.items()
-    ]
+    try:
+        return group_summary(view)
+    except ClipMusedError as error:
+        logger.warning("Report, summary of the group: %s", error)
+        return [Paragraph(f"This summary could not be made: {error}", tone="error")]
 
 
 def _subtitle(view: ReportView) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from clipmused_bids.evaluation.metrics import LabelScore, scorable
 from clipmused_bids.records import IntArray
 from clipmused_bids.report.blocks import Block, Figure, Paragraph, Table
-from clipmused_bids.report.figures import drawn_labels, label_scores
+from clipmused_bids.report.label_figures import drawn_labels, label_scores
 from clipmused_bids.report.score_figures import (
     MOST_COUNTS,
     MOST_TICKS,

@@ -217,7 +217,8 @@ def _methods(view: ReportView, participant: str, *, main: str) -> dict[str, Meth
         if row.participant_id == f"sub-{participant}":
             scores[row.metric] = Score(row.metric, row.value, row.floor, row.n_labels or 0, row.n_trials or 0)
             p_value = row.p_value if row.metric == main else p_value
-        note = "" if row.metric else row.note
+        note = row.note if not row.metric or f"sub-{participant}:" in row.note else ""
+        note = note or (known.note if known else "")
         found[row.model_label] = MethodScores(row.method, _is_linear(row.method), scores, p_value, note)
     return found
 

@@ -14,8 +14,8 @@ from clipmused_bids.report.scores import (
     difference_text,
     label_table,
     mean_probabilities,
-    methods_table,
-    scores_table,
+    methods_blocks,
+    scores_blocks,
     unscorable_note,
 )
 from clipmused_bids.stages.catalogue import Catalogue
@@ -92,7 +92,7 @@ def _unscored(predictions: LabelledPredictions) -> list[Block]:
 def _scored(one: DecodedPerson, scores: ScoredPerson) -> list[Block]:
     blocks: list[Block] = [
         Paragraph(f"Regime: {scores.regime}. {REGIMES.get(scores.regime, '')}".strip()),
-        scores_table(scores),
+        *scores_blocks(scores),
     ]
     if not scores.averaged and one.repeats:
         text = "Stimuli repeat: scores of responses averaged over repeats are stored by the evaluation of the group."
@@ -103,7 +103,7 @@ def _scored(one: DecodedPerson, scores: ScoredPerson) -> list[Block]:
     else:
         blocks.append(Paragraph(one.no_difference))
     if one.methods:
-        blocks.append(methods_table(one.methods, ours=scores.method, main=scores.main))
+        blocks += methods_blocks(one.methods, ours=scores.method, main=scores.main)
     return blocks
 
 

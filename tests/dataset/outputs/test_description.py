@@ -69,6 +69,7 @@ def test_what_the_tree_says_about_itself(tmp_path: Path, bids_dir: Path) -> None
         "desc-betas",
         "desc-brain",
         "desc-noiseceiling",
+        "desc-tsnr",
         "desc-reliability",
     ]
 

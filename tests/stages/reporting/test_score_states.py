@@ -114,7 +114,7 @@ def test_scored_before_and_the_stimuli_not_looked_at_now(world: World) -> None:
     row = MetricRow("01", "test", "single trials", Score("mAP", 0.5, 0.2, 3, 20))
     write_group_metrics(world.tree, [row], model_label="m", sources=(), details={})
     section = made(view_of(world, None))
-    assert tables(section)[0].rows[0][2] == "0.500"
+    assert tables(section)[0].rows[0][1] == "0.500"
     assert "--reports-only" in said(section.blocks)
     assert not any(isinstance(block, Figure) for block in flat(section.blocks))
 
@@ -138,7 +138,7 @@ def test_a_single_label_has_scores_and_no_ranking(world: World) -> None:
     decoder(world, names=("cat",))
     section = made(view_of(world, make_catalogue(labels, names=("cat",))))
     assert "There is one label only" in said(section.blocks)
-    assert tables(section)[0].rows[0][5:] == ("1", "20")
+    assert tables(section)[0].rows[0][4:] == ("1", "20")
 
 
 def test_nothing_positive_leaves_scores_undefined_and_says_so(world: World) -> None:
@@ -147,7 +147,7 @@ def test_nothing_positive_leaves_scores_undefined_and_says_so(world: World) -> N
     decoder(world)
     view = view_of(world, make_catalogue(labels, names=NAMES))
     section = made(view)
-    assert {row[2] for row in tables(section)[0].rows} == {"n/a"}
+    assert {row[1] for row in tables(section)[0].rows} == {"n/a"}
     assert "3 of 3 labels cannot be scored" in said(section.blocks)
     assert not any(isinstance(block, Figure) for block in flat(section.blocks))
     assert "cannot be computed" in said(participant_summary(view, "01"))
@@ -159,7 +159,15 @@ def test_half_the_stimuli_without_labels_is_counted(world: World) -> None:
     decoder(world)
     section = made(view_of(world, make_catalogue(labels, names=NAMES)))
     assert "10 of 20 held-out trials are in no score" in said(section.blocks)
-    assert tables(section)[0].rows[0][6] == "10"
+    assert tables(section)[0].rows[0][5] == "10"
+
+
+def test_stimuli_whose_pictures_the_decoder_could_not_read_are_left_out(world: World) -> None:
+    predict(world, TESTED, sets=["test"] * 20)
+    decoder(world, left_out=TESTED[:2])
+    section = made(view_of(world, KNOWN))
+    assert "2 of 20 held-out trials are in no score" in said(section.blocks)
+    assert tables(section)[0].rows[0][5] == "18"
 
 
 def test_a_failed_participant_keeps_the_reason_above_what_is_there(world: World) -> None:
@@ -217,6 +225,7 @@ def test_confusions_are_those_of_single_label_sets(world: World) -> None:
     assert (world.tree.figures("01") / "sub-01_desc-m_confusion.png").read_bytes() == matrix.image
     (pairs,) = [t for t in tables(section) if t.caption == "Most frequent confusions."]
     truth, first = pairs.rows[0][0], pairs.rows[0][1]
+    assert all(row[0] != row[1] for row in pairs.rows)
     wrong = [(NAMES[k % 3], NAMES[guess[k].argmax()]) for k in range(20)].count((truth, first))
     assert pairs.rows[0][2] == str(wrong)
     assert tables(section)[0].rows[next(iter(tables(section)[0].marked))][0] == "top1"

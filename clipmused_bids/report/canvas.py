@@ -1,0 +1,44 @@
+"""What all figures share: colours, an empty figure without a display, and its bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any kind of colour vision.
+OUR_COLOUR, FLOOR_COLOUR, OTHER_COLOURS = (
+    "#0072B2",
+    "#999999",
+    ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+)
+
+
+PIXELS_PER_INCH = 150
+
+
+def blank(*, width: float, height: float) -> Figure:
+    """Make an empty figure; inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def svg(figure: Figure) -> bytes:
+    """Write a figure as SVG. Text stays text, and equal figures are equal bytes."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # No date, no random identifiers.
+    with rc_context({"svg.hashsalt": "clipmused", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def png(figure: Figure) -> bytes:
+    """Write a figure of pixels as PNG; equal figures are equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

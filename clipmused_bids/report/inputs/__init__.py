@@ -1,0 +1,1 @@
+"""What went into the decoder of one participant: runs, trials, stimuli, motion."""
