@@ -73,25 +73,35 @@ def difference_figure(
             axes.plot(
                 [row.stimuli_low, row.stimuli_high], [place + 0.2] * 2, color=_STIMULI, linestyle=(0, (3, 1))
             )
-    axes.plot([], [], color=_REST, label="over participants")
+    over_people = any(math.isfinite(row.people_low) for row in rows)
     over_stimuli = any(math.isfinite(row.stimuli_low) for row in rows)
+    if over_people:
+        axes.plot([], [], color=_REST, label="over participants")
     if over_stimuli:
         axes.plot([], [], color=_STIMULI, linestyle=(0, (3, 1)), label="over stimuli")
     _named(axes, [row.method for row in rows], ours=ours)
     axes.set_xlabel(f"{metric_name(metric)} minus that of {rival} (right: better)", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    lines = "Solid: 95 % interval over participants."
-    if over_stimuli:
-        lines = "Solid: 95 % interval over participants; dashed: over stimuli, with these participants fixed."
-    elif not any(math.isfinite(row.people_low) for row in rows):
-        lines = "One participant and few stimuli give no interval."
+    if over_people or over_stimuli:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     shown = "; ".join(f"{row.method} {signed(row.difference)}" for row in rows)
     return Figure(
         svg(figure), "image/svg+xml",
         alt=f"Differences in {metric_name(metric)} to {rival}: {shown}.",
-        caption=f"Each method minus {rival}, {what}, within the same people and trials. {lines} "
-        "An interval that crosses 0 leaves open which is better; it does not show that they are equal.",
+        caption=f"Each method minus {rival}, {what}, within the same people and trials. "
+        f"{_intervals_in_words(over_people=over_people, over_stimuli=over_stimuli)}",
     )  # fmt: skip
+
+
+def _intervals_in_words(*, over_people: bool, over_stimuli: bool) -> str:
+    """Say which 95 % intervals are drawn, and what they do not show."""
+    drawn = ["solid: over participants"] if over_people else []
+    drawn += ["dashed: over stimuli, with these participants fixed"] if over_stimuli else []
+    if not drawn:
+        return "There is no interval: a difference here may be chance alone."
+    return (
+        f"95 % intervals, {'; '.join(drawn)}. An interval that crosses 0 leaves open which is better; it does not show "
+        "that they are equal."
+    )
 
 
 def score_table(found: Standing) -> Table:

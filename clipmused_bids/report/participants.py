@@ -73,7 +73,7 @@ def _person_rows(found: Standing, people: Sequence[str], floors: Mapping[str, fl
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     text = f"Score of each participant's held-out trials by {', '.join(methods)}."
     if len(methods) < len(found.ranked):
-        text += " The other methods are in the table of every method's score."
+        text += " The rest is in the table of every method's score."
     return svg(figure), text
 
 

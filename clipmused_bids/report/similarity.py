@@ -163,7 +163,8 @@ def mean_ranks(similarity: FloatArray, group: IntArray) -> tuple[float, float]:
 def _name_groups(axes: Axes, group: IntArray, names: Sequence[str]) -> None:
     """Lines between groups; names of the largest ones, where there is no room for all."""
     numbers, starts, counts = np.unique(group, return_index=True, return_counts=True)
-    if len(numbers) <= len(group) / 2:
+    # More lines would hide what lies between them.
+    if len(numbers) <= min(_MOST_NAMES, len(group) / 2):
         for start in starts[1:]:
             axes.axhline(start, color="white", linewidth=0.6)
             axes.axvline(start, color="white", linewidth=0.6)

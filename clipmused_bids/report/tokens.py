@@ -171,7 +171,7 @@ def _how(found: TokenFindings) -> Details:
                 "Held-out responses were sent through the decoder; each token's last state was averaged over the "
                 f"trials of a stimulus, and cosines were taken between stimuli ({chosen}). Matrices show the rank of "
                 "each pair among all pairs, so that both sides have one colour scale; stimuli are ordered by "
-                f"{order}, with lines between labels.{shrunk} For voxels, correlations of the mean standardised "
+                f"{order}, lines part labels that are few.{shrunk} For voxels, correlations of the mean standardised "
                 "responses are taken."
             ),
             Paragraph(

@@ -150,7 +150,7 @@ def _draw_panel(axes: Axes, panel: Panel, courses: Sequence[Course]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel("epoch", fontsize=9)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     if panel.logarithmic:
         axes.set_yscale("log")
     # Below the axes, where it hides no curve.

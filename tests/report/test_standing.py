@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,10 @@ def test_figures_name_all_methods_and_hide_many_ablations() -> None:
         found_rows(few), metric="mAP", rival="ridge", ours="clip-mused", what="a rival"
     )
     assert {"over participants", "over stimuli"} <= set(texts(figure.image))
+    bare = [replace(one, people_low=math.nan, stimuli_low=math.nan) for one in found_rows(few)]
+    alone = difference_figure(bare, metric="mAP", rival="ridge", ours="clip-mused", what="a rival")
+    assert "over participants" not in texts(alone.image)
+    assert "There is no interval" in alone.caption
     table = score_table(many)
     assert len(table.rows) == 7
     assert table.rows[table.marked[0]][0] == "clip-mused"
