@@ -26,6 +26,8 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "clipmused-bids"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "generated"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]

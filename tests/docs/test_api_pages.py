@@ -12,6 +12,7 @@ import pytest
 from clipmused_bids.cli import command
 from clipmused_bids.config import Hyperparameters
 from clipmused_bids.config.tables import as_tables
+from clipmused_bids.stages.reporting.pages import GROUP_SECTIONS, PARTICIPANT_SECTIONS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "api_pages.py"
@@ -53,3 +54,9 @@ def test_the_page_of_options_has_every_option_and_hyperparameter_once() -> None:
         assert f"| `{name}` |" in text, name
     assert "| `max_epochs` | `100` |" in text
     assert "small `stack`" in text
+
+
+def test_every_section_of_a_report_is_explained() -> None:
+    headings = set(re.findall(r"^### (.*)", (ROOT / "docs" / "reports.md").read_text(), re.MULTILINE))
+    sections = [*PARTICIPANT_SECTIONS, *GROUP_SECTIONS]
+    assert {title for _, title, _ in sections} <= headings

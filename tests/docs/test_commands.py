@@ -27,15 +27,17 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="needs the source tree
 ELLIPSIS = "..."
 # Options of other programs that the text names.
 FOREIGN = set(
-    """--account --build-arg --cleanenv --containall --cpus-per-task --dependency --env --gpus --gpus-per-task --kills
-    --local-dir --network --nproc-per-node --ntasks --nv --partition --processing-level --read-only --rm --secret
-    --signal --tmpfs --userns""".split()  # noqa: SIM905
+    """--account --build-arg --cleanenv --containall --cpus-per-task --dependency --desc --env --gpus --gpus-per-task
+    --kills --local-dir --network --nproc-per-node --ntasks --nv --partition --processing-level --read-only --rm --secret
+    --signal --suffix --tmpfs --userns""".split()  # noqa: SIM905
 )
 
 
 def words_of_the_product(words: Sequence[str]) -> None:
     """Options and values are ones that the command accepts; files need not exist."""
-    given = [word for word in words if word != ELLIPSIS]
+    given = [word for word in words if word not in {ELLIPSIS, "--help"}]
+    if not given:
+        return
     if ">" in given:
         given = given[: given.index(">")]
     if ELLIPSIS in words:
@@ -135,6 +137,18 @@ def _babs(command: Command) -> None:
     assert command.page == "docs/hpc/index.md"
 
 
+def _checkout(command: Command) -> None:
+    """Where the code comes from is what the package says; the environment is where the Makefile puts it."""
+    last = command.words[-1]
+    if command.program == "git":
+        assert f'Source = "{last}"' in (ROOT / "pyproject.toml").read_text()
+    elif command.program == "cd":
+        assert f'name = "{last}"' in (ROOT / "pyproject.toml").read_text()
+    else:
+        assert last == ".venv/bin/activate"
+        assert "RUN := .venv/bin\n" in (ROOT / "Makefile").read_text()
+
+
 CLASSES: dict[str, Callable[[Command], None]] = {
     "clipmused-bids": _product,
     "make": _make,
@@ -150,6 +164,9 @@ CLASSES: dict[str, Callable[[Command], None]] = {
     "export": _export,
     "hf": _fetching,
     "babs": _babs,
+    "git": _checkout,
+    "cd": _checkout,
+    "source": _checkout,
     "for": _babs,
 }
 
