@@ -99,7 +99,7 @@ def train_group(
         )
     failures = Failures(stop_at_first=True) if failures is None else failures
     audits = {} if audits is None else audits
-    fresh, parts, n_stored = True, parts_of(split), 0
+    fresh, parts = True, parts_of(split)
     n_decoders = len(parts) * len(list(decoders_of(plan.without(failures), method=method)))
     with long_work(f"{model_label}: decoders", n_decoders, "decoder") as work:
         for part in parts:
@@ -110,8 +110,8 @@ def train_group(
                 if not members:
                     work.skip(1)
                     continue
-                # Folds and participants that are fitted in a moment all say the same.
-                hushed = work.done > 0 and not METHODS[method].deep
+                # Folds that are fitted in a moment all say the same.
+                hushed = part is not parts[0] and not METHODS[method].deep
                 with (
                     warnings_only(hushed),
                     failures.of_participant(participant) if participant else nullcontext(),
@@ -122,12 +122,9 @@ def train_group(
                         model_label=model_label, maker=maker, device=device, part=part,
                         audited=audits[part.name], processes=processes,
                     )  # fmt: skip
-                    n_stored += 1
                 work.advance()
     if len(parts) > 1:
         logger.info("%s: decoders of %d folds and of all of them are stored.", model_label, len(parts) - 1)
-    elif n_stored > 1:
-        logger.info("%s: decoders of %d participants are stored.", model_label, n_stored)
     return fresh
 
 
