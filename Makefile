@@ -72,4 +72,4 @@ test-container:
 	CLIPMUSED_TEST_CONTAINER=1 $(PYTHON) -m unittest -v tests/container/test_image.py
 
 clean:
-	rm -rf .venv $(BOOTSTRAP) $(DEMO) docs/_build docs/api .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(BOOTSTRAP) $(DEMO) docs/_build docs/api docs/generated .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,15 +28,22 @@ def main(bids_dir: Path, output_dir: Path, *, model_label: str) -> None:
     except ClipMusedError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(int(error.exit_code))
-    tree = OutputTree(output_dir)
-    paths = (
-        tree.group_metrics(model_label=model_label),
-        tree.model_folder(model_label) / "README.md",
-        tree.model_folder(model_label) / "history.svg",
-        tree.figures("01"),
-        tree.citation,
-    )
-    click.echo("\nWritten:\n" + "\n".join(f"  {path}" for path in paths))
+    click.echo("\n" + places(OutputTree(output_dir), model_label=model_label))
+
+
+def places(tree: OutputTree, *, model_label: str) -> str:
+    """Where to look first, and what lies beside it."""
+    people = sorted(tree.root.glob("sub-*.html"))
+    model = tree.model_folder(model_label)
+    written = {
+        "a page for each participant": people[0] if people else tree.report("01"),
+        "scores with their floors": tree.group_metrics(model_label=model_label),
+        "the decoder, and a card that describes it": model / "README.md",
+        "how the analysis was done, in words, with references": tree.citation,
+    }
+    width = max(len(str(path)) for path in written.values())
+    lines = [f"  {path!s:<{width}}  {what}" for what, path in written.items()]
+    return "\n".join([f"Open this in a browser: {tree.report(None).absolute()}", "Beside it:", *lines])
 
 
 def results_table(bids_dir: Path, tree: OutputTree, *, model_label: str) -> str:

@@ -389,3 +389,27 @@ def hcp7t(root: Path) -> None:
         nib.save(image, folder / f"tfMRI_{name}.nii.gz")
         mask = nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), image.affine)
         nib.save(mask, folder / "brainmask_fs.1.60.nii.gz")
+
+
+def pictures(root: Path) -> None:
+    """No public dataset: two people, three runs of the same 24 pictures, and a table of their labels."""
+    data = Skeleton(root)
+    names = [f"{kind}/{kind}{k}.png" for k in range(8) for kind in ("dog", "cup", "car")]
+    for name in names:
+        data.picture(f"bids/stimuli/{name}")
+    for person in ("01", "02"):
+        for run in range(1, 4):
+            stem = f"sub-{person}/func/sub-{person}_task-look_run-{run}"
+            data.run(
+                stem,
+                {
+                    "onset": 4.0 * np.arange(24),
+                    "duration": [1.0] * 24,
+                    "stim_file": [names[k] for k in data.generator.permutation(24)],
+                },
+                image=f"derivatives/fmriprep/{stem}_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz",
+            )
+    data.table(
+        "labels.tsv",
+        {"stimulus_id": ["dog/*", "cup/*", "car/*"], "labels": ["animal;dog", "thing", "thing;car"]},
+    )

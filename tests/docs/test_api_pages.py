@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from clipmused_bids.cli import command
+from clipmused_bids.config import Hyperparameters
+from clipmused_bids.config.tables import as_tables
+from clipmused_bids.stages.reporting.pages import GROUP_SECTIONS, PARTICIPANT_SECTIONS
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "api_pages.py"
 
@@ -33,3 +38,25 @@ def test_every_module_is_documented_once(tmp_path: Path) -> None:
     listed = pages["index"].split("```")[1].split()[3:]
     assert sorted(listed) == sorted(set(pages) - {"index"})
     assert listed.index("errors") < listed.index("stages") < listed.index("cli")
+
+
+def test_the_page_of_options_has_every_option_and_hyperparameter_once() -> None:
+    """The groups of the page are all options of the command; the tables name and explain every value."""
+    made = runpy.run_path(str(ROOT / "docs" / "option_pages.py"))
+    asked = re.findall(r"click:: option_pages:(\w+)", (ROOT / "docs" / "options.md").read_text())
+    shown = Counter(parameter.name for group in asked for parameter in made[group].params)
+    assert set(shown) == {parameter.name for parameter in command.params} - {"version"}
+    assert set(shown.values()) == {1}
+    text = made["hyperparameters"]()
+    tables = as_tables(Hyperparameters())
+    values = [name for value in tables.values() if isinstance(value, dict) for name in value]
+    for name in [*values, *(name for name, value in tables.items() if not isinstance(value, dict))]:
+        assert f"| `{name}` |" in text, name
+    assert "| `max_epochs` | `100` |" in text
+    assert "small `stack`" in text
+
+
+def test_every_section_of_a_report_is_explained() -> None:
+    headings = set(re.findall(r"^### (.*)", (ROOT / "docs" / "reports.md").read_text(), re.MULTILINE))
+    sections = [*PARTICIPANT_SECTIONS, *GROUP_SECTIONS]
+    assert {title for _, title, _ in sections} <= headings

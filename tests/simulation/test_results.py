@@ -45,6 +45,16 @@ def test_each_number_stands_in_its_column(tmp_path: Path) -> None:
     assert lines[3][7:] == ["0.630", "0.730", "0.830", "0.930", "0.900", "0.300"]
 
 
+def test_the_last_lines_say_what_to_open(tmp_path: Path) -> None:
+    bids, out = fill(tmp_path)
+    for name in ("group.html", "sub-02.html", "sub-01.html"):
+        (out / name).touch()
+    lines = CliRunner().invoke(main, [str(bids), str(out), "--model-label", "one"]).output.splitlines()
+    assert f"Open this in a browser: {out.absolute()}/group.html" in lines
+    first = lines[lines.index("Beside it:") + 1]
+    assert first.split() == [str(out / "sub-01.html"), "a", "page", "for", "each", "participant"]
+
+
 def test_a_folder_without_scores_is_an_error(tmp_path: Path) -> None:
     bids, _ = fill(tmp_path)
     done = CliRunner().invoke(main, [str(bids), str(tmp_path / "nothing")])
