@@ -330,15 +330,19 @@ class MapOptions:
         Parcels that are knocked out one by one where the decoder has no regions; fewer where voxels are few.
     draws : int
         Decoders with randomised weights whose maps are compared with the decoder's.
+    processor_operations : float
+        Most floating-point operations that knocking out the regions of one participant may take on a processor, some
+        hours of it at the default; beyond, regions are knocked out on a GPU only, which has no such limit.
     """
 
     enabled: bool = True
     trials: int = 1000
     regions: int = 64
     draws: int = 3
+    processor_operations: float = 5e14
 
     def __post_init__(self) -> None:
-        for name in ("trials", "draws"):
+        for name in ("trials", "draws", "processor_operations"):
             _require(getattr(self, name) > 0, f"maps.{name} must be positive")
         _require(self.regions > 1, "maps.regions must be 2 or more")
 

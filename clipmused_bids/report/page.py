@@ -25,7 +25,8 @@ def render(page: Page) -> bytes:
     bytes
         UTF-8. Equal pages are equal bytes.
     """
-    return _template().render(page=page).encode("utf-8")
+    # A name in the data may be no text.
+    return _template().render(page=page).encode("utf-8", "backslashreplace")
 
 
 def data_uri(image: bytes, media_type: MediaType) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,14 +19,15 @@ from clipmused_bids.dataset.outputs.tree import MapKind, OutputTree
 from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
 from clipmused_bids.long_work import each_of, long_work
 from clipmused_bids.methods.network_kinds import MS_EMB
+from clipmused_bids.methods.prediction_cost import operations_of_a_trial
 from clipmused_bids.methods.variants import VARIANTS
 from clipmused_bids.records import Split
 from clipmused_bids.stages.carry_out import Job
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.contenders import label_beside
 from clipmused_bids.stages.decoder_choice import left_out_by
-from clipmused_bids.stages.map_making import attention_maps, fold_decoders, occlusion_map
-from clipmused_bids.stages.map_regions import map_regions
+from clipmused_bids.stages.map_making import FoldDecoder, attention_maps, fold_decoders, occlusion_map
+from clipmused_bids.stages.map_regions import MapRegions, map_regions
 from clipmused_bids.stages.map_trials import MapTrials, map_trials
 from clipmused_bids.stages.map_writing import MapWriter, map_kind
 from clipmused_bids.stages.plan import Plan
@@ -152,15 +153,18 @@ def _make(work: MapWork, participant: str) -> str:
     model = loaded[0] if loaded else trials.record.load()
     data = trials_to_decode(model, trials.person)
     regions = map_regions(stored_decoder(model), data, sets=trials.sets, n_regions=work.options.regions)
+    if work.occludes and not _may_occlude(work, trials, decoders[0], regions):
+        work = replace(work, occludes=False)
+        if not work.plan.config.overwrite and maps_are_current(_files(work, trials), request=request):
+            return "reused"
     writer = MapWriter(
         work.tree, trials, regions, data.spaces[0],
         model_label=work.model_label, seed=work.seed, draws=work.options.draws,
     )  # fmt: skip
     _remove_others(work, trials)
     if work.occludes:
-        n_passes = (len(regions.names) + 1) * len(trials.rows) * (1 + work.options.draws)
         what = f"Occlusion of {len(regions.names)} regions, sub-{participant}"
-        with long_work(what, n_passes, "trial", announced=True) as passes:
+        with long_work(what, _n_passes(work, trials, regions), "trial", announced=True) as passes:
             made = occlusion_map(
                 trials, decoders, regions, draws=work.options.draws, seed=work.seed, done=passes.advance
             )
@@ -168,6 +172,26 @@ def _make(work: MapWork, participant: str) -> str:
     attention = attention_maps(trials, decoders, regions, draws=work.options.draws, seed=work.seed)
     writer.write_attention(attention, request=request)
     return "made"
+
+
+def _n_passes(work: MapWork, trials: MapTrials, regions: MapRegions) -> int:
+    """Trials that are predicted: whole, and without each region, by the decoder and by those of random weights."""
+    return (len(regions.names) + 1) * len(trials.rows) * (1 + work.options.draws)
+
+
+def _may_occlude(work: MapWork, trials: MapTrials, decoder: FoldDecoder, regions: MapRegions) -> bool:
+    """Whether knocking out is left to do in a time that somebody waits for; else say what would help."""
+    if work.device != "cpu":
+        return True
+    needed = _n_passes(work, trials, regions) * operations_of_a_trial(decoder.method, decoder.data)
+    if needed <= work.options.processor_operations:
+        return True
+    logger.warning(
+        "sub-%s: regions are not knocked out: %.1e operations, and a processor may take %.1e "
+        "(maps.processor_operations). A GPU has no such limit; fewer maps.trials or maps.draws need less.",
+        trials.person.participant, needed, work.options.processor_operations,
+    )  # fmt: skip
+    return False
 
 
 def _request(work: MapWork, trials: MapTrials) -> str:

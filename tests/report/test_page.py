@@ -122,3 +122,8 @@ def test_the_check_of_pages_sees_faults(broken: bytes, fault: str) -> None:
     """Else its silence about the reports would mean nothing."""
     found = faults_of(b"<h1>a</h1>" + broken)
     assert any(fault in one for one in found), found
+
+
+def test_a_name_that_is_no_text_is_escaped() -> None:
+    html = render(page_of([Paragraph("r\udce9sultats")]))
+    assert "r\\udce9sultats" in read_page(html).text

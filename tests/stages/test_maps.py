@@ -144,6 +144,23 @@ def test_what_makes_no_map_is_said_and_others_go_on(study: World, caplog: pytest
     assert "maps.enabled is false" in caplog.text
 
 
+def test_what_a_processor_takes_too_long_for_is_not_begun(
+    study: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """60 voxels x 2 labels x 2 operations, for 24 trials, 6 regions and the whole, by the decoder and 3 draws."""
+    needed = 60 * 2 * 2 * 24 * 7 * 4
+    just, short = ({"processor_operations": float(needed + more)} for more in (0, -1))
+    train(job_of(study, maps=short))
+    make_maps(job_of(study, maps=short))
+    assert "sub-01: regions are not knocked out: 1.6e+05 operations" in caplog.text
+    path = study.tree.root / FUNC / "sub-01_desc-mOcclusion_statmap.nii.gz"
+    assert not path.exists()
+    page = maps_of_participant(view_of(job_of(study)), "01")
+    assert "No maps are stored" in text_of(page)
+    make_maps(job_of(study, maps=just))
+    assert path.exists()
+
+
 def test_a_participant_that_fails_does_not_stop_the_others(study: World) -> None:
     job = job_of(study)
     train(job)
