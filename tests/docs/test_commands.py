@@ -28,8 +28,8 @@ ELLIPSIS = "..."
 # Options of other programs that the text names.
 FOREIGN = set(
     """--account --build-arg --cleanenv --containall --cpus-per-task --dependency --desc --env --gpus --gpus-per-task
-    --kills --local-dir --network --nproc-per-node --ntasks --nv --partition --processing-level --read-only --rm --secret
-    --signal --suffix --tmpfs --userns""".split()  # noqa: SIM905
+    --kills --local-dir --network --nproc-per-node --ntasks --nv --partition --processing-level --read-only --rm
+    --secret --signal --suffix --tmpfs --userns""".split()  # noqa: SIM905
 )
 
 
