@@ -96,7 +96,10 @@ def test_a_participant_that_fails_is_told_as_ever_and_the_other_is_prepared(
     assert ends[0][0] == ends[1][0] != 0
     assert said_of_runs(ends[1][1].replace("/two", "/one")) == said_of_runs(ends[0][1])
     done = contents(tmp_path / "one")
+    # It tells which runs are stored: those after the broken one too where several are prepared at a time.
+    del done["sub-01.html"]
     assert {name: value for name, value in contents(tmp_path / "two").items() if name in done} == done
+    assert "sub-02.html" in done
     assert sum(name.endswith("_responses.safetensors") for name in done) == 4
 
 
