@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +37,18 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def png(figure: Figure) -> bytes:
-    """Write a figure of pixels as PNG; equal figures are equal bytes."""
+def png(figure: Figure, *, margins: Literal["kept", "cut"] = "kept") -> bytes:
+    """Write a figure of pixels as PNG; equal figures are equal bytes.
+
+    Parameters
+    ----------
+    figure : Figure
+    margins : {"kept", "cut"}
+        Whether the empty margins that squares leave stay.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white", metadata={"Software": None},
+        bbox_inches="tight" if margins == "cut" else None, pad_inches=0.05,
+    )  # fmt: skip
     return buffer.getvalue()

@@ -80,7 +80,7 @@ def draw_similarity(
     _name_groups(axes, group, group_names)
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], fraction=0.046, pad=0.03)
     bar.ax.set_yticklabels(["least\nalike", "middle", "most\nalike"], fontsize=8)
-    return png(figure)
+    return png(figure, margins="cut")
 
 
 def draw_agreements(rows: Sequence[AgreementRow], *, others: tuple[str, str]) -> bytes:

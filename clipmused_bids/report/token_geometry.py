@@ -203,7 +203,7 @@ def draw_cosines(cosines: FloatArray, names: Sequence[str], *, title: str) -> by
     bar = figure.colorbar(image, ax=axes, ticks=[-1, 0, 1], fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=8)
     bar.set_label("cosine", fontsize=8)
-    return png(figure)
+    return png(figure, margins="cut")
 
 
 def _write_numbers(axes: Axes, values: FloatArray) -> None:

@@ -85,6 +85,6 @@ def _why_not(view: ReportView, kind: _Kind) -> str:
     if view.plan.kind == "betas":
         return f"{kind.name}: not measured. The responses were given, and the series they come from was not read."
     return (
-        f"{kind.name}: not measured. These responses were stored by a version that did not measure it; --prepare "
-        "--overwrite estimates them again."
+        f"{kind.name}: not measured. These responses were stored by a version that did not measure it; it is "
+        "measured where they are estimated, as in a new output folder."
     )
