@@ -131,8 +131,8 @@ def _held_out(
             held_out = train.subset(np.flatnonzero(fold == k))
             run = trainer(copy.deepcopy(model), train.subset(np.flatnonzero(fold != k)), held_out)
             histories.append(run.run(n_epochs=MOST_EPOCHS))
-        share.append(held_out.n_trials / train.n_trials)
-        looks.append(run.looks)
+            share.append(held_out.n_trials / train.n_trials)
+            looks.append(run.looks)
     # A fold without any known label has no loss.
     scores = [
         ValidationScore(

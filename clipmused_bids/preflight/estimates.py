@@ -30,7 +30,10 @@ STATE_BYTES, DONE_BYTES = 20, 8
 # Bytes of the text files beside the arrays, as they come out.
 ROW_OF_TRIALS, SIDECAR, ROW_OF_SPLIT, ROW_OF_STIMULI = 80, 2500, 115, 145
 ROW_OF_PREDICTIONS, PREDICTED_LABEL = 45, 14.5
-REPORTS = 60_000  # logs, model cards, figures, scores
+REPORTS = 60_000  # logs, model cards, scores
+# Page, figures and maps of a participant, and the group's page; of a participant of whom nothing is scored.
+PAGES = {"linear": (360_000, 100_000), "deep": (1_200_000, 430_000)}
+PAGE_OF_INPUTS = 150_000
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def disk(work: Work) -> tuple[Estimate, ...]:
         lines.append(Estimate("decoders", work.n_parts * models, folds + ", ".join(work.methods)))
     rows = sum(size.n_trials for size in work.sizes)
     runs = sum(len(size.runs) for size in work.sizes)
-    text: float = REPORTS + ROW_OF_STIMULI * work.n_stimuli
+    text: float = REPORTS + _pages_bytes(work) + ROW_OF_STIMULI * work.n_stimuli
     text += ROW_OF_SPLIT * rows if "train" in work.plan.config.actions else 0
     per_row = ROW_OF_PREDICTIONS + PREDICTED_LABEL * work.n_labels
     text += len(work.methods) * (per_row * rows + (SIDECAR + 1200) * runs)
@@ -222,6 +225,14 @@ def _responses(work: Work) -> Estimate:
     return Estimate(
         "responses", total, f"{n_trials:,} trials x up to {largest:,} voxels x {values} bytes{bound}"
     )
+
+
+def _pages_bytes(work: Work) -> float:
+    """Reports with their figures and maps, which hardly grow with trials."""
+    if "evaluate" not in work.plan.config.actions:
+        return PAGE_OF_INPUTS * len(work.sizes)
+    own, group = PAGES["deep" if METHODS[work.methods[0]].deep else "linear"]
+    return own * len(work.sizes) + (group if work.plan.config.level == "group" else 0)
 
 
 def _model_bytes(work: Work, method: str) -> float:

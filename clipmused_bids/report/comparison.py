@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
@@ -157,25 +157,20 @@ def metrics_table(rows: Sequence[ComparisonRow], *, ours: str) -> Table:
     return _table(caption, ("method", *heads), body, text={0}, marked=ours)
 
 
-def cost_table(found: Standing, seconds: Mapping[str, tuple[float, float]]) -> Table:
-    """Fitted numbers and seconds of each method.
+def cost_table(found: Standing, *, times: str) -> Table:
+    """Fitted numbers of each method.
 
     Parameters
     ----------
     found : Standing
-    seconds : mapping of str to (float, float)
-        Fitting and decoding, by model label.
+    times : str
+        Name of the file with the seconds of fitting and decoding. They are not on the page: they are others in every
+        run that does the same.
     """
-    unknown = (math.nan, math.nan)
-    rows = [
-        [row.method, _whole(row.parameters_shared), _whole(row.parameters_own),
-         *(_seconds(value) for value in seconds.get(row.model_label, unknown))]
-        for row in found.ranked
-    ]  # fmt: skip
-    heads = ("method", "shared parameters", "per participant", "fit", "decode")
-    return _table(
-        "What each method costs; times are of this machine.", heads, rows, text={0}, marked=found.ours.method
-    )
+    rows = [[row.method, _whole(row.parameters_shared), _whole(row.parameters_own)] for row in found.ranked]
+    heads = ("method", "shared parameters", "per participant")
+    caption = f"What each method fits. How long that took on this machine stands in {times}."
+    return _table(caption, heads, rows, text={0}, marked=found.ours.method)
 
 
 def shown(value: float) -> str:
@@ -249,7 +244,3 @@ def _table(
 
 def _whole(value: int | None) -> str:
     return "n/a" if value is None else f"{value:,}"
-
-
-def _seconds(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:,.1f} s"

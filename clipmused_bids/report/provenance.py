@@ -4,35 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from clipmused_bids.report.blocks import Block, Details, Listing, Paragraph, Table
-
-MOST_FILES = 400
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """One run of the program, from its folder of the logs.
-
-    Parameters
-    ----------
-    uuid : str
-    started : str
-        First time stamp of the log; "" where there is none.
-    config : mapping
-        ``config.toml``.
-    """
-
-    uuid: str
-    started: str
-    config: Mapping[str, Any]
-
-    @property
-    def command(self) -> str:
-        """The command as it was typed; folders by their names."""
-        return " ".join(["clipmused-bids", *(str(word) for word in self.config.get("command_line", ()))])
+from clipmused_bids.report.blocks import Block, Details, Paragraph, Table
 
 
 def description_rows(description: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -91,32 +65,22 @@ def changed_settings(
 def provenance_blocks(
     facts: Sequence[tuple[str, str]],
     *,
-    runs: Sequence[RunRecord],
     versions: Mapping[str, str],
     changed: Sequence[tuple[str, str, str]],
     preset: str,
-    files: Sequence[str],
 ) -> list[Block]:
-    """Lay provenance out.
+    """Lay provenance out; nothing of it is another where the same work was done in other runs of the program.
 
     Parameters
     ----------
     facts : sequence of (str, str)
-    runs : sequence of RunRecord
-        Latest first.
     versions : mapping of str to str
         Of the software that wrote the page.
     changed : sequence of (str, str, str)
         What differs from the preset.
     preset : str
-    files : sequence of str
-        Names in the output folder.
     """
     blocks: list[Block] = [Table("What was made from what", ("what", "value"), facts)]
-    if runs:
-        latest = next((run for run in runs if run.config.get("level") == "group"), runs[0])
-        when = f", started {latest.started}" if latest.started else ""
-        blocks.append(Listing(f"Latest run of the group (log {latest.uuid}{when})", latest.command))
     heads = ("setting", "value", f"preset {preset}")
     if changed:
         blocks.append(
@@ -132,14 +96,11 @@ def provenance_blocks(
             [Table("Versions", ("package", "version"), list(versions.items()))],
         )
     )
-    if len(runs) > 1:
-        rows = [(run.started or "unknown", run.uuid, run.command) for run in runs]
-        blocks.append(
-            Details(f"All {len(runs)} runs", [Table("Latest first", ("started", "log", "command"), rows)])
+    blocks.append(
+        Paragraph(
+            "Command lines, settings and logs of all runs of the program lie in the folder logs, one folder each."
         )
-    more = f"\n... and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
-    listing = Listing("Paths in the output folder", "\n".join(files[:MOST_FILES]) + more)
-    blocks.append(Details(f"{len(files)} files", [listing]))
+    )
     return blocks
 
 

@@ -90,6 +90,7 @@ def _draw(voxel_map: VoxelMap, heights: list[float], *, low: float, high: float)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure as Canvas
+    from nilearn.image.resampling import get_bounds
     from nilearn.plotting import plot_img
 
     # Nilearn leaves clear what is below a threshold: values are drawn from 1 upwards, and 0 is where there is none.
@@ -100,11 +101,15 @@ def _draw(voxel_map: VoxelMap, heights: list[float], *, low: float, high: float)
     figure = Canvas(figsize=(_WIDTH, height))
     each = (1 - 1.1 * _BAR / _WIDTH) / len(heights)
     image = make(volume, voxel_map.grid.affine)
+    lowest, highest = get_bounds(volume.shape, voxel_map.grid.affine)[2]
+    # Nilearn refuses a slice that rounding has put outside of the image.
+    inside = 1e-4 * (highest - lowest)
     for k, place in enumerate(heights):
+        kept = float(np.clip(place, lowest + inside, highest - inside))
         # Side by side nilearn would leave no gap between slices that fill their box.
         display = _quietly(
             plot_img, image, figure=figure, axes=(k * each, 0.0, 0.95 * each, 1.0), display_mode="z",
-            cut_coords=[place], cmap="viridis", vmin=1, vmax=2, threshold=0.5, colorbar=False, black_bg=False,
+            cut_coords=[kept], cmap="viridis", vmin=1, vmax=2, threshold=0.5, colorbar=False, black_bg=False,
             annotate=False, draw_cross=False, resampling_interpolation="nearest",
         )  # fmt: skip
         display.annotate(size=9, left_right=k == 0)

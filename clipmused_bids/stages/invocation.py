@@ -128,11 +128,28 @@ def run(config: Config, *, command_line: Sequence[str], processes: Processes | N
                     failures.report()
                 raise
             require_still_there(tree)
-            write_texts(ReportView(plan, tree, catalogue, split, failures.errors))
+            write_texts(_seen_whole(ReportView(plan, tree, catalogue, split, failures.errors)))
             failures.report()
             logger.info("Done in %.0f s: %s.", time.monotonic() - started, config.output_dir)
     main = methods.errors.get(config.model_label)
     return main.exit_code if main is not None else failures.exit_code
+
+
+def _seen_whole(view: ReportView) -> ReportView:
+    """Look at the stimuli and labels that decoding alone leaves alone, so that its pages are as full as any.
+
+    What decodes must not see them; what tells about it afterwards may. Where they are not there, the view stays.
+    """
+    if view.catalogue is not None:
+        return view
+    try:
+        plan = make_plan(replace(view.plan.config, actions=("evaluate",)), failures=Failures())
+        catalogue = needed_catalogue(plan, read_contents=False)
+        split = settle_split(plan, catalogue, view.tree)
+    except ClipMusedError as error:
+        logger.debug("Reports without labels: %s", error)
+        return view
+    return replace(view, plan=plan, catalogue=catalogue, split=split)
 
 
 def choose_device(asked: str) -> str:

@@ -17,6 +17,7 @@ from clipmused_bids.dataset.outputs.map_files import (
 from clipmused_bids.dataset.outputs.tree import MapKind, OutputTree
 from clipmused_bids.methods.token_attention import Reading, Token
 from clipmused_bids.records import Run, VoxelSpace
+from clipmused_bids.report.leak_notes import leakage_fields
 from clipmused_bids.stages.map_making import AttentionMap, OcclusionMap, Reliability
 from clipmused_bids.stages.map_regions import MapRegions
 from clipmused_bids.stages.map_trials import MapTrials
@@ -198,6 +199,7 @@ class MapWriter:
             "RandomisedWeightsCorrelation": reliability.mean_randomised,
             "RandomisedWeightsCorrelations": list(reliability.randomised),
             "RandomisedWeights": reliability.how,
+            **leakage_fields(trials.record.config),
             "RandomSeed": self.seed,
             "SoftwareVersion": __version__,
         }

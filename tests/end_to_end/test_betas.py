@@ -182,8 +182,10 @@ def test_exported_responses_are_read_back_equal(
         ours = load_file(file)
         back_file = Path(str(file).replace(str(first), str(second)).replace(f"desc-{kind}", "desc-betas"))
         back = load_file(back_file)
-        assert ours.keys() == back.keys()
-        for name in ours:
+        assert ours.keys() - {"tsnr"} == back.keys(), (
+            "given responses say nothing of the series they come from"
+        )
+        for name in back:
             np.testing.assert_array_equal(back[name], ours[name])
         sidecar = json.loads(back_file.with_suffix(".json").read_text())
         assert sidecar["Units"] == "percent signal change"

@@ -103,7 +103,7 @@ def test_an_allowed_leak_is_named_in_every_output(
         *(p for p in out.glob("sub-*/func/*_metrics.json") if "noiseceiling" not in p.name),
     ]  # fmt: skip
     assert {p.name.rsplit("_", 1)[1] for p in sidecars} == {"predictions.json", "metrics.json"}
-    assert len(sidecars) == 4 * (6 + 6) + 4
+    assert len(sidecars) == 4 * (6 + 6) + 4 + 2, "four methods' runs, four groups, two tables of maps"
     for path in sidecars:
         (leak,) = json.loads(path.read_text())["Leakage"]
         assert leak.startswith(words), path

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from clipmused_bids.dataset.outputs.comparison_files import LabelRow
-from clipmused_bids.report.blocks import Details, Listing, Table
 from clipmused_bids.report.group_labels import label_figure, label_table, over_people
 from clipmused_bids.report.participants import (
     MOST_ROWS,
@@ -18,11 +17,9 @@ from clipmused_bids.report.participants import (
     shown_methods,
 )
 from clipmused_bids.report.provenance import (
-    RunRecord,
     changed_settings,
     decoder_rows,
     description_rows,
-    provenance_blocks,
 )
 from clipmused_bids.report.standing import Standing, standing
 from tests.report.comparisons import rows_of
@@ -126,24 +123,3 @@ def test_descriptions_and_decoders_become_rows() -> None:
     )
     assert (decoder["method"], decoder["random seed"], decoder["CLIP"]) == ("ridge", "0", "none")
     assert "abc" in decoder["split"]
-
-
-def test_the_latest_run_of_the_group_is_shown_and_all_are_listed() -> None:
-    runs = [
-        RunRecord(
-            "b", "2026-01-02 00:00:00", {"level": "participant", "command_line": ["in", "out", "participant"]}
-        ),
-        RunRecord("a", "2026-01-01 00:00:00", {"level": "group", "command_line": ["in", "out", "group"]}),
-    ]
-    blocks = provenance_blocks(
-        [("x", "y")], runs=runs, versions={"p": "1"}, changed=[], preset="small", files=["a"] * 500
-    )
-    (shown,) = [block for block in blocks if isinstance(block, Listing)]
-    assert shown.text == "clipmused-bids in out group"
-    folded = {block.summary: block for block in blocks if isinstance(block, Details)}
-    table = folded["All 2 runs"].blocks[0]
-    assert isinstance(table, Table)
-    assert [row[1] for row in table.rows] == ["b", "a"]
-    listing = folded["500 files"].blocks[0]
-    assert isinstance(listing, Listing)
-    assert listing.text.endswith("... and 100 more")

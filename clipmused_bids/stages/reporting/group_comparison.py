@@ -22,7 +22,6 @@ from clipmused_bids.stages.reporting.group_files import (
     GroupResults,
     group_results,
     left_as_started,
-    seconds_by_label,
 )
 from clipmused_bids.stages.reporting.view import ReportView
 
@@ -42,7 +41,9 @@ def comparison_section(view: ReportView) -> Section | None:
         )  # fmt: skip
         blocks += [figure, difference_table(found)]
     folded: list[Block] = [metrics_table(results.rows, ours=found.ours.method)]
-    folded.append(cost_table(found, seconds_by_label(view)))
+    folded.append(
+        cost_table(found, times=view.tree.group_table(model_label=view.model_label, kind="timing").name)
+    )
     described = list(results.details.get("Methods", {}).items())
     folded.append(Table("What the methods are", ("method", "description"), described))
     return Section(

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
-from clipmused_bids.dataset.outputs.comparison_reading import read_comparison, read_timing
+from clipmused_bids.dataset.outputs.comparison_reading import read_comparison
 from clipmused_bids.methods.registry import METHODS
 from clipmused_bids.report.standing import Standing, standing
 from clipmused_bids.stages.reporting.view import ReportView
@@ -66,13 +66,6 @@ def group_results(view: ReportView) -> GroupResults | None:
     paths = {label: view.tree.group_metrics(model_label=label).with_suffix(".json") for label in labels}
     sidecars = {label: read_json(path) for label, path in paths.items() if path.exists()}
     return GroupResults(rows, details, found, sidecars)
-
-
-def seconds_by_label(view: ReportView) -> dict[str, tuple[float, float]]:
-    """Seconds of fitting and decoding by model label; empty where they were not measured."""
-    path = view.tree.group_table(model_label=view.model_label, kind="timing")
-    rows = read_timing(path) if path.exists() else ()
-    return {row.model_label: (row.fit_seconds, row.decode_seconds) for row in rows}
 
 
 def configs_of(folder: Path) -> dict[str | None, dict[str, Any]]:
