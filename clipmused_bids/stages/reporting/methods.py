@@ -40,6 +40,7 @@ from clipmused_bids.stages.splitting import sets_of_runs
 
 TITLE = "Methods text"
 ANCHOR = "methods"
+_WRITTEN = "methods text"
 
 
 def write_methods(view: ReportView) -> None:
@@ -56,8 +57,10 @@ def write_methods(view: ReportView) -> None:
     """
     facts = gather_facts(view)
     if not _sees_everything(view, facts.decoders) and _is_of_these(view.tree, facts):
+        view.kept[_WRITTEN] = _stored(view.tree)
         return
     text = methods_text(facts)
+    view.kept[_WRITTEN] = text.markdown, text.bibtex
     write_text(view.tree.citation, text.markdown)
     write_text(bibliography_path(view.tree), text.bibtex)
 
@@ -87,17 +90,29 @@ def participant_methods(view: ReportView, participant: str) -> Section | None:
 
 
 def group_methods(view: ReportView) -> Section | None:
-    """Methods text as it lies in the output folder; None where there is none."""
-    if not view.tree.citation.is_file():
+    """Methods text that this run wrote, or that lies in the output folder; None where there is none.
+
+    Another run, with another model label, may have written the file since.
+    """
+    if _WRITTEN not in view.kept and not (
+        view.tree.citation.is_file() and bibliography_path(view.tree).is_file()
+    ):
         return None
+    markdown, bibtex = view.kept.get(_WRITTEN) or _stored(view.tree)
     about = "Copy this into a paper; it says what was done and what was not, in this run's numbers."
-    blocks: list[Paragraph | Listing] = [
-        Paragraph(about),
-        Listing("Markdown, also in logs/CITATION.md", _text(view.tree.citation)),
-    ]
-    if bibliography_path(view.tree).is_file():
-        blocks.append(Listing("BibTeX, also in logs/CITATION.bib", _text(bibliography_path(view.tree))))
-    return Section(ANCHOR, TITLE, blocks)
+    return Section(
+        ANCHOR,
+        TITLE,
+        [
+            Paragraph(about),
+            Listing("Markdown, also in logs/CITATION.md", markdown),
+            Listing("BibTeX, also in logs/CITATION.bib", bibtex),
+        ],
+    )
+
+
+def _stored(tree: OutputTree) -> tuple[str, str]:
+    return _text(tree.citation), _text(bibliography_path(tree))
 
 
 def stored_records(tree: OutputTree, label: str) -> tuple[ModelRecord, ...]:
