@@ -49,7 +49,7 @@ def comparison_section(view: ReportView) -> Section | None:
     return Section(
         "comparison",
         "Methods compared",
-        [*blocks, Details("All metrics, parameters and times, and what the methods are", folded)],
+        [*blocks, Details("All metrics and parameters, and what the methods are", folded)],
     )
 
 
