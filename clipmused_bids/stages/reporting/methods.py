@@ -23,7 +23,7 @@ from clipmused_bids.dataset.outputs.weights import (
     read_record,
 )
 from clipmused_bids.evaluation.cross_validation import fold_numbers
-from clipmused_bids.report.blocks import Listing, Paragraph, Section
+from clipmused_bids.report.blocks import Link, Links, Listing, Paragraph, Section
 from clipmused_bids.report.methods.facts import (
     DataFacts,
     MethodsFacts,
@@ -84,9 +84,12 @@ def bibliography_path(tree: OutputTree) -> Path:
 
 
 def participant_methods(view: ReportView, participant: str) -> Section | None:
-    """Methods text on a participant's page: that of all, whose decoder is described."""
+    """Where the methods text lies: it is about all, and jobs of other participants may be writing it."""
     del participant
-    return group_methods(view)
+    if not view.tree.citation.is_file():
+        return None
+    links = [Link("logs/CITATION.md", "logs/CITATION.md"), Link("logs/CITATION.bib", "logs/CITATION.bib")]
+    return Section(ANCHOR, TITLE, [Links("Methods text and BibTeX, in this run's numbers", links)])
 
 
 def group_methods(view: ReportView) -> Section | None:
