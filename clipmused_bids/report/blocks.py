@@ -188,6 +188,10 @@ class Page:
     sections : sequence of Section
     footer : str
         By which program, from what.
+    links : sequence of Link
+        Pages beside this one.
+    model_label : str
+        Decoder that the page is about; readable by programs, not shown.
     """
 
     title: str
@@ -196,3 +200,4 @@ class Page:
     sections: Sequence[Section]
     footer: str = ""
     links: Sequence[Link] = field(default_factory=tuple)
+    model_label: str = ""

@@ -29,6 +29,11 @@ def render(page: Page) -> bytes:
     return _template().render(page=page).encode("utf-8", "backslashreplace")
 
 
+def is_about(html: bytes, model_label: str) -> bool:
+    """Whether a page that `render` wrote is about the decoder of this label."""
+    return f'<meta name="model-label" content="{model_label}">'.encode() in html
+
+
 def data_uri(image: bytes, media_type: MediaType) -> str:
     """Address of an image that holds the image."""
     return f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"

@@ -131,3 +131,20 @@ def test_a_participant_that_is_prepared_only(study: Path, tmp_path: Path, comman
     assert "What went in" in page
     assert "How it decodes" not in page
     assert not (out / "group.html").exists()
+
+
+def test_training_another_decoder_leaves_the_pages_of_the_first(
+    study: Path, own_trained: Path, command: Command
+) -> None:
+    before = {
+        name: (own_trained / name).read_bytes() for name in ("sub-01.html", "sub-02.html", "group.html")
+    }
+    assert b'<meta name="model-label" content="clipmused">' in before["sub-01.html"]
+    done = command(study, own_trained, "group", "--train", "--method", "ridge", "--model-label", "second")
+    assert done.returncode == 0, done.stderr
+    after = {name: (own_trained / name).read_bytes() for name in before}
+    assert after["sub-01.html"] == before["sub-01.html"]
+    assert "model label second" in words_of(own_trained / "group.html")
+    decoded = command(study, own_trained, "participant", "--decode", "--model-label", "second")
+    assert decoded.returncode == 0, decoded.stderr
+    assert "model label second" in words_of(own_trained / "sub-01.html")

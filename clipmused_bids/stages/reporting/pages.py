@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from clipmused_bids import __version__
-from clipmused_bids.dataset.files.atomic import write_bytes
+from clipmused_bids.dataset.files.atomic import create_bytes, write_bytes
+from clipmused_bids.dataset.files.contents import read_bytes
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.long_work import each_of
 from clipmused_bids.report.blocks import Block, Page, Paragraph, Section
-from clipmused_bids.report.page import render
+from clipmused_bids.report.page import is_about, render
 from clipmused_bids.stages.reporting.group_comparison import (
     ablations_section,
     comparison_section,
@@ -61,7 +62,8 @@ GROUP_SECTIONS: tuple[tuple[str, str, GroupSection], ...] = (
 def write_reports(view: ReportView) -> None:
     """Write the page of each participant of a run, and at level ``group`` that of all.
 
-    A section whose files cannot be read says so and does not keep the others away.
+    A section whose files cannot be read says so and does not keep the others away. A run that has only trained a
+    decoder leaves the pages that are about another: it has nothing to tell of these people yet.
 
     Raises
     ------
@@ -72,12 +74,25 @@ def write_reports(view: ReportView) -> None:
     with each_of(view.people, "Reports", "page") as people:
         for participant in people:
             path = view.tree.report(participant)
-            write_bytes(path, render(participant_page(view, participant)))
+            html = render(participant_page(view, participant))
+            # Of jobs at the same time, those that decode stand.
+            if not _gives_way(view, participant):
+                write_bytes(path, html)
+            elif create_bytes(path, html) == "taken":
+                continue
             written.append(path.name)
     if view.plan.config.level == "group":
         write_bytes(view.tree.report(None), render(group_page(view)))
         written.append(view.tree.report(None).name)
     logger.info("Reports: %s.", ", ".join(written))
+
+
+def _gives_way(view: ReportView, participant: str) -> bool:
+    """Whether this run has only trained, and its page of somebody gives way to one about another decoder."""
+    actions, path = set(view.plan.config.actions), view.tree.report(participant)
+    if "train" not in actions or actions & {"decode", "evaluate"} or participant in view.errors:
+        return False
+    return not (path.exists() and is_about(read_bytes(path), view.model_label))
 
 
 def participant_page(view: ReportView, participant: str) -> Page:
@@ -93,6 +108,7 @@ def participant_page(view: ReportView, participant: str) -> Page:
         sections=[section for section in found if section is not None],
         footer=_FOOTER,
         links=group_link(view),
+        model_label=view.model_label,
     )
 
 
@@ -105,6 +121,7 @@ def group_page(view: ReportView) -> Page:
         summary=_group_summary(view),
         sections=[section for section in found if section is not None],
         footer=_FOOTER,
+        model_label=view.model_label,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from clipmused_bids.dataset.outputs.weights import model_path
 from clipmused_bids.errors import ClipMusedError
 from clipmused_bids.report.blocks import Block, Link, Paragraph
 from clipmused_bids.report.scores import difference_text, headline_text
@@ -38,9 +39,10 @@ def participant_summary(view: ReportView, participant: str) -> Sequence[Block]:
 
 
 def group_link(view: ReportView) -> list[Link]:
-    """Address of the group's page, where there is one or this run writes it."""
+    """Address of the group's page, where there is one, or a run at that level writes it, now or at the same time."""
     page = view.tree.report(None)
-    there = view.plan.config.level == "group" or page.exists()
+    of_group = model_path(view.tree.model_folder(view.model_label), participant=None).exists()
+    there = view.plan.config.level == "group" or of_group or page.exists()
     return [Link("Group report", page.name)] if there else []
 
 
