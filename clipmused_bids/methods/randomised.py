@@ -73,16 +73,25 @@ def on_device(method: Method, device: str) -> Method:
 def redrawn(method: Method, *, draw: int) -> NetworkMethod:
     """Return a network of the same kind with the weights of a ``draw``; see :func:`randomised`."""
     assert isinstance(method, NetworkMethod), "a method in closed form has no weights to draw"
-    fitted = method.fitted()
-    options = method.kind.model_options(method.hyperparameters.model)
+    # Of members, which are trained from consecutive seeds, there are fewer than this.
+    seed = method.seed + FIRST_SEED * (draw + 1)
+    drawn = untrained(method, seed=seed)
+    for m, (model, trained) in enumerate(zip(drawn.fitted().members, method.fitted().members, strict=True)):
+        _shuffle_readout(model, trained, seed=seed + m)
+    return drawn
+
+
+def untrained(method: NetworkMethod, *, seed: int) -> NetworkMethod:
+    """Return a method of the same shape whose networks were never trained; member m is built from ``seed + m``.
+
+    What it makes of responses still reflects them, as any projection does.
+    """
+    fitted, options = method.fitted(), method.kind.model_options(method.hyperparameters.model)
     members: list[Network] = []
-    for m, trained in enumerate(fitted.members):
-        # Of members, which are trained from consecutive seeds, there are fewer than this.
-        seed = method.seed + FIRST_SEED * (draw + 1) + m
-        with seeded(seed, device=method.device):
-            model = build_decoder(fitted.architecture, options, n_participants=len(fitted.signature.masks))
-        _shuffle_readout(model, trained, seed=seed)
-        members.append(model)
+    for m in range(len(fitted.members)):
+        with seeded(seed + m, device=method.device):
+            n_people = len(fitted.signature.masks)
+            members.append(build_decoder(fitted.architecture, options, n_participants=n_people))
     return method.with_fitted(replace(fitted, members=tuple(members)))
 
 

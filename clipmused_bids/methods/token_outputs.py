@@ -5,18 +5,14 @@ Shape suffixes: n trials, E members of the average, D width.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from clipmused_bids.decoder.network import DecoderOutput, Network
-from clipmused_bids.methods.architecture import build_decoder
 from clipmused_bids.methods.network import NetworkMethod
 from clipmused_bids.records import FloatArray, IntArray, TrialData
 from clipmused_bids.training.batches import TrialReader
 from clipmused_bids.training.health import named_tokens
 from clipmused_bids.training.monitor import decode_logits
-from clipmused_bids.training.state import seeded
 
 
 def token_outputs(method: NetworkMethod, data: TrialData) -> dict[str, FloatArray]:
@@ -45,20 +41,6 @@ def token_outputs(method: NetworkMethod, data: TrialData) -> dict[str, FloatArra
     reader = TrialReader(data, device=method.device, token=[index.get(p, 0) for p in data.participants])
     of_members = [_of_member(one.to(method.device), reader) for one in fitted.members]
     return {name: np.hstack([one[name] for one in of_members]) for name in of_members[0]}
-
-
-def with_random_weights(method: NetworkMethod, *, seed: int) -> NetworkMethod:
-    """Return a method of the same shape whose networks were never trained: what similarities would be without learning.
-
-    Tokens of such a network still reflect the responses, as any projection of them does.
-    """
-    fitted, options = method.fitted(), method.kind.model_options(method.hyperparameters.model)
-    members = []
-    for m in range(len(fitted.members)):
-        with seeded(seed + m, device=method.device):
-            n_people = len(fitted.signature.masks)
-            members.append(build_decoder(fitted.architecture, options, n_participants=n_people))
-    return method.with_fitted(replace(fitted, members=tuple(members)))
 
 
 def _of_member(network: Network, reader: TrialReader) -> dict[str, FloatArray]:

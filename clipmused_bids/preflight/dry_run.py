@@ -9,7 +9,7 @@ from itertools import product
 from clipmused_bids.config import Config
 from clipmused_bids.dataset.outputs.description import refuse_foreign
 from clipmused_bids.dataset.outputs.tree import OutputTree
-from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
+from clipmused_bids.dataset.outputs.weights import decoders_in, model_path, read_config, stored_participants
 from clipmused_bids.errors import ClipMusedError, ExitCode
 from clipmused_bids.evaluation.cross_validation import parts_of, trials_of_decoder
 from clipmused_bids.methods.registry import METHODS
@@ -131,10 +131,8 @@ def _stored_labels(plan: Plan, tree: OutputTree) -> tuple[str, ...]:
     if not uses_stored_decoder(plan.config):
         return ()
     folder = tree.model_folder(plan.config.model_label)
-    for participant in (None, *stored_participants(folder)):
-        if model_path(folder, participant=participant).exists():
-            return tuple(read_config(folder, participant=participant)["label_names"])
-    return ()
+    stored = decoders_in(folder)
+    return tuple(read_config(folder, participant=stored[0])["label_names"]) if stored else ()
 
 
 def _require_decoders(plan: Plan, tree: OutputTree, problems: Problems) -> None:

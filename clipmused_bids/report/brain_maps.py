@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from clipmused_bids.records import BoolArray, FloatArray
-from clipmused_bids.report.canvas import png
+from clipmused_bids.report.canvas import png, quietly
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +163,7 @@ def glass_brain(brain_map: BrainMap, scale: ColourScale) -> bytes:
     from nilearn.plotting import plot_glass_brain
 
     figure = _figure(height=2.3)
-    _quietly(
+    quietly(
         plot_glass_brain, _image(brain_map), figure=figure, display_mode="lyrz", cmap=scale.cmap, vmin=scale.low,
         vmax=scale.high, threshold=scale.clear, plot_abs=False, colorbar=False,
     )  # fmt: skip
@@ -291,12 +291,3 @@ def _figure(*, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height))
-
-
-def _quietly(draw: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Draw without nilearn's remarks on maps that are empty, constant or of one slice: the page says what they are."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return draw(*arguments, **options)

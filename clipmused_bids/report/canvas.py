@@ -1,9 +1,11 @@
-"""What all figures share: colours, an empty figure without a display, and its bytes."""
+"""What all figures share: colours, an empty figure without a display, its bytes, and silence."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Literal
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,3 +54,10 @@ def png(figure: Figure, *, margins: Literal["kept", "cut"] = "kept") -> bytes:
         bbox_inches="tight" if margins == "cut" else None, pad_inches=0.05,
     )  # fmt: skip
     return buffer.getvalue()
+
+
+def quietly(draw: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Draw without nilearn's remarks on maps that are empty, constant or of one slice: captions say what they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return draw(*arguments, **options)

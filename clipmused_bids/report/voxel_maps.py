@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from clipmused_bids.records import FloatArray, Grid, IntArray
 from clipmused_bids.report.blocks import Figure
-from clipmused_bids.report.canvas import png
+from clipmused_bids.report.canvas import png, quietly
 
 _MOST_SLICES = 4
 _WIDTH, _BAR = 5.0, 0.75  # in
@@ -107,7 +105,7 @@ def _draw(voxel_map: VoxelMap, heights: list[float], *, low: float, high: float)
     for k, place in enumerate(heights):
         kept = float(np.clip(place, lowest + inside, highest - inside))
         # Side by side nilearn would leave no gap between slices that fill their box.
-        display = _quietly(
+        display = quietly(
             plot_img, image, figure=figure, axes=(k * each, 0.0, 0.95 * each, 1.0), display_mode="z",
             cut_coords=[kept], cmap="viridis", vmin=1, vmax=2, threshold=0.5, colorbar=False, black_bg=False,
             annotate=False, draw_cross=False, resampling_interpolation="nearest",
@@ -126,10 +124,3 @@ def _height(voxel_map: VoxelMap, n_slices: int) -> float:
     size = np.linalg.norm(voxel_map.grid.affine[:3, :3], axis=0)
     extent = (np.ptp(places, axis=0) + 1) * size
     return float(np.clip((_WIDTH - _BAR) / n_slices * extent[1] / extent[0], 1.2, 2.4))
-
-
-def _quietly(draw: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Draw without nilearn's remarks on maps that are constant or of one slice: the caption says what they are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return draw(*arguments, **options)

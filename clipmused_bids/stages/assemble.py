@@ -164,10 +164,16 @@ def trial_data(
     )
 
 
-def _voxels_with_signal(person: ParticipantResponses) -> IntArray:
-    voxels: IntArray = np.asarray(person.stored[0].voxels[person.stored[0].valid])
-    for file in person.stored[1:]:
+def voxels_with_signal(stored: Sequence[StoredResponses]) -> IntArray:
+    """Voxels, as C-order flat indices in ascending order, that have a signal in every one of these runs."""
+    voxels: IntArray = np.asarray(stored[0].voxels[stored[0].valid])
+    for file in stored[1:]:
         voxels = np.intersect1d(voxels, file.voxels[file.valid], assume_unique=True)
+    return voxels
+
+
+def _voxels_with_signal(person: ParticipantResponses) -> IntArray:
+    voxels = voxels_with_signal(person.stored)
     if len(voxels) == 0:
         raise DataError(
             f"sub-{person.participant}: no voxel has a signal in every run.", hint="check the mask"

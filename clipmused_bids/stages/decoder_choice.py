@@ -12,6 +12,7 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
     ModelRecord,
     StoredModel,
+    decoders_in,
     model_path,
     read_config,
     read_record,
@@ -67,8 +68,7 @@ def find_decoder(
 def left_out_by(tree: OutputTree, *, model_label: str) -> tuple[str, ...]:
     """Stimuli that the decoders of this label were trained without, since their pictures could not be read."""
     folder = tree.model_folder(model_label)
-    group: list[str | None] = [None] if model_path(folder, participant=None).exists() else []
-    stored = (read_config(folder, participant=p) for p in (*group, *stored_participants(folder)))
+    stored = (read_config(folder, participant=participant) for participant in decoders_in(folder))
     return tuple(sorted({name for config in stored for name in config.get("left_out", ())}))
 
 

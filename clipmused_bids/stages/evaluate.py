@@ -16,9 +16,8 @@ from clipmused_bids.dataset.outputs.comparison_files import (
 from clipmused_bids.dataset.outputs.metric_files import write_group_metrics
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import (
-    model_path,
+    decoders_in,
     read_config,
-    stored_participants,
     weights_hashes,
 )
 from clipmused_bids.errors import UsageError
@@ -174,11 +173,10 @@ def _parameters(tree: OutputTree, label: str) -> tuple[int | None, dict[str, int
     folder = tree.model_folder(label)
     shared: int | None = None
     own: dict[str, int] = {}
-    for participant in (None, *stored_participants(folder)):
-        if model_path(folder, participant=participant).exists():
-            counts = read_config(folder, participant=participant)["parameters"]
-            shared = int(counts["shared"])
-            own |= {name: int(n) for name, n in counts["per_participant"].items()}
+    for participant in decoders_in(folder):
+        counts = read_config(folder, participant=participant)["parameters"]
+        shared = int(counts["shared"])
+        own |= {name: int(n) for name, n in counts["per_participant"].items()}
     return shared, own
 
 

@@ -16,10 +16,9 @@ from clipmused_bids.methods.token_attention import TOKENS, Token
 from clipmused_bids.records import FloatArray, IntArray, SetName, Split
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import row_folds
-from clipmused_bids.stages.decoder_choice import find_decoder, known_folds
+from clipmused_bids.stages.decoder_choice import find_decoder
+from clipmused_bids.stages.held_out import held_out_trials
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.training_set import row_sets
 
 
 @dataclass(frozen=True)
@@ -116,26 +115,23 @@ def map_trials(
     """Find the labelled test trials of a participant; of more than ``most``, so many at equal distances."""
     record = find_decoder(tree, participant, model_label=model_label)
     person = open_responses(tree, participant, plan.runs_of(participant), kind=plan.kind)
-    sets = row_sets(person, plan, split)
-    folds = row_folds(person, plan, split)
+    found = held_out_trials(
+        plan, tree, catalogue, split, person, names=record.config["label_names"], model_label=model_label
+    )
     decoders = {0: record} | {
-        fold: find_decoder(tree, participant, model_label=model_label, fold=fold)
-        for fold in known_folds(tree, participant, folds, model_label=model_label)
+        fold: find_decoder(tree, participant, model_label=model_label, fold=fold) for fold in found.served
     }
-    labels = catalogue.labels_of(person.stimulus_id, names=record.config["label_names"])
-    tested = np.array([name == "test" for name in sets]) & (~np.isnan(labels)).any(axis=1)
-    rows = np.flatnonzero(tested & np.isin(folds, list(decoders)))
-    kept = rows
-    if len(rows) > most:
-        kept = rows[np.round(np.linspace(0, len(rows) - 1, most)).astype(int)]
-    used = set(np.unique(folds[kept]).tolist())
+    kept = found.rows
+    if len(kept) > most:
+        kept = kept[np.round(np.linspace(0, len(kept) - 1, most)).astype(int)]
+    used = set(np.unique(found.fold[kept]).tolist())
     return MapTrials(
         person=person,
         record=record,
         decoders={fold: one for fold, one in decoders.items() if fold in used},
         rows=kept,
-        sets=sets,
-        labels=labels[kept],
-        fold=folds[kept],
-        n_available=len(rows),
+        sets=found.sets,
+        labels=found.labels[kept],
+        fold=found.fold[kept],
+        n_available=len(found.rows),
     )

@@ -13,10 +13,11 @@ from clipmused_bids.config import MapOptions, as_tables
 from clipmused_bids.dataset.files.atomic import remove
 from clipmused_bids.dataset.files.documents import canonical_json
 from clipmused_bids.dataset.files.tensors import digest
+from clipmused_bids.dataset.images.maps import sidecar_path
 from clipmused_bids.dataset.outputs.description import write_descriptions
-from clipmused_bids.dataset.outputs.map_files import maps_are_current, sidecar_path
+from clipmused_bids.dataset.outputs.map_files import maps_are_current
 from clipmused_bids.dataset.outputs.tree import MapKind, OutputTree
-from clipmused_bids.dataset.outputs.weights import model_path, read_config, stored_participants
+from clipmused_bids.dataset.outputs.weights import decoders_in, read_config
 from clipmused_bids.long_work import each_of, long_work
 from clipmused_bids.methods.network_kinds import MS_EMB
 from clipmused_bids.methods.prediction_cost import operations_of_a_trial
@@ -106,10 +107,7 @@ def make_maps(job: Job) -> None:
 def _same_split(tree: OutputTree, label: str, split: Split) -> bool:
     """Whether decoders of a label are stored that were trained on this split."""
     folder = tree.model_folder(label)
-    owners = ([None] if model_path(folder, participant=None).exists() else []) + list(
-        stored_participants(folder)
-    )
-    found = [read_config(folder, participant=owner)["split"]["hash"] for owner in owners]
+    found = [read_config(folder, participant=owner)["split"]["hash"] for owner in decoders_in(folder)]
     return bool(found) and set(found) == {split_hash(split)}
 
 

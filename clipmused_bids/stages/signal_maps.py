@@ -13,6 +13,7 @@ from clipmused_bids.dataset.images.maps import write_map
 from clipmused_bids.dataset.outputs.response_files import StoredResponses, read_responses
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.records import FloatArray, IntArray, Run
+from clipmused_bids.stages.assemble import voxels_with_signal
 from clipmused_bids.stages.plan import Plan
 
 # Voxels whose runs are in memory at a time.
@@ -67,14 +68,6 @@ def write_tsnr_map(plan: Plan, tree: OutputTree, participant: str, runs: Sequenc
             "SoftwareVersion": __version__,
         },
     )
-
-
-def voxels_with_signal(stored: Sequence[StoredResponses]) -> IntArray:
-    """Voxels, as C-order flat indices in ascending order, that have a signal in every one of these runs."""
-    voxels: IntArray = np.sort(stored[0].voxels[stored[0].valid])
-    for file in stored[1:]:
-        voxels = np.intersect1d(voxels, file.voxels[file.valid], assume_unique=True)
-    return voxels
 
 
 def median_tsnr(stored: Sequence[StoredResponses], voxels: IntArray) -> NDArray[np.float32]:

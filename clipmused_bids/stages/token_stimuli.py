@@ -13,10 +13,8 @@ from clipmused_bids.evaluation.resampling import rarest_labels
 from clipmused_bids.records import IntArray, Split
 from clipmused_bids.stages.assemble import ParticipantResponses
 from clipmused_bids.stages.catalogue import Catalogue
-from clipmused_bids.stages.decode import row_folds
-from clipmused_bids.stages.decoder_choice import known_folds
+from clipmused_bids.stages.held_out import held_out_trials
 from clipmused_bids.stages.plan import Plan
-from clipmused_bids.stages.training_set import row_sets
 
 MOST_STIMULI = 500
 _LEAST_OF_A_FOLD = 50
@@ -70,18 +68,16 @@ def choose_stimuli(
     TestStimuli or None
         None where the participant has no labelled test trial.
     """
-    labels = catalogue.labels_of(person.stimulus_id, names=names)
-    folds = row_folds(person, plan, split)
-    served = [0, *known_folds(tree, person.participant, folds, model_label=plan.config.model_label)]
-    sets = np.array(row_sets(person, plan, split), dtype=str)
-    tested = (sets == "test") & (~np.isnan(labels)).any(axis=1) & np.isin(folds, served)
+    tested = held_out_trials(
+        plan, tree, catalogue, split, person, names=names, model_label=plan.config.model_label
+    )
     rows_of: dict[tuple[int, str], list[int]] = {}
-    for row in np.flatnonzero(tested).tolist():
-        rows_of.setdefault((int(folds[row]), person.stimulus_id[row]), []).append(row)
+    for row in tested.rows.tolist():
+        rows_of.setdefault((int(tested.fold[row]), person.stimulus_id[row]), []).append(row)
     if not rows_of:
         return None
     keys = list(rows_of)
-    group = rarest_labels(labels[[rows_of[key][0] for key in keys]], np.arange(len(keys)))
+    group = rarest_labels(tested.labels[[rows_of[key][0] for key in keys]], np.arange(len(keys)))
     fold = np.array([key[0] for key in keys], dtype=np.int64)
     chosen = _spread(fold, group, seed=plan.config.random_seed)
     order = sorted(chosen, key=lambda k: (fold[k], group[k], keys[k][1]))

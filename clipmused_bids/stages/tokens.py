@@ -20,7 +20,8 @@ from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import ModelRecord
 from clipmused_bids.decoder.tokens import INITIAL_SPREAD
 from clipmused_bids.methods.network import NetworkMethod
-from clipmused_bids.methods.token_outputs import token_outputs, with_random_weights
+from clipmused_bids.methods.randomised import untrained
+from clipmused_bids.methods.token_outputs import token_outputs
 from clipmused_bids.records import FloatArray, IntArray, Split, Targets
 from clipmused_bids.stages.assemble import ParticipantResponses, open_responses
 from clipmused_bids.stages.catalogue import Catalogue
@@ -138,7 +139,7 @@ def _brain_sides(
     data = trials_to_decode(model, person)
     trials = data.subset(np.concatenate(rows))
     own = token_outputs(method, trials)
-    random = token_outputs(with_random_weights(method, seed=seed), trials)
+    random = token_outputs(untrained(method, seed=seed), trials)
     ends = np.cumsum([len(one) for one in rows])[:-1]
     means: dict[BrainSide, FloatArray] = {
         "low": _over_trials(own["low"], ends),

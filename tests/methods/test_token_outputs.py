@@ -12,7 +12,8 @@ import torch
 from clipmused_bids.config import build_hyperparameters
 from clipmused_bids.methods.network import NetworkMethod
 from clipmused_bids.methods.network_kinds import CLIP_MUSED, SS_MLP, NetworkKind
-from clipmused_bids.methods.token_outputs import token_outputs, with_random_weights
+from clipmused_bids.methods.randomised import untrained
+from clipmused_bids.methods.token_outputs import token_outputs
 from clipmused_bids.records import TrialData
 
 QUICK: dict[str, Any] = {
@@ -58,7 +59,7 @@ def test_random_weights_have_learned_nothing(make_trials: Callable[..., TrialDat
     data = make_trials(n_trials=20)
     method = fitted(data)
     before = token_outputs(method, data)["low"]
-    random = with_random_weights(method, seed=5)
+    random = untrained(method, seed=5)
     own = [dict(one.named_parameters()) for one in random.fitted().members]
     for member, trained in zip(own, method.fitted().members, strict=True):
         same = [
@@ -68,9 +69,9 @@ def test_random_weights_have_learned_nothing(make_trials: Callable[..., TrialDat
         assert same == []
     tokens = token_outputs(random, data)["low"]
     assert np.abs(tokens - before).max() > 0.1
-    np.testing.assert_array_equal(tokens, token_outputs(with_random_weights(method, seed=5), data)["low"])
+    np.testing.assert_array_equal(tokens, token_outputs(untrained(method, seed=5), data)["low"])
     np.testing.assert_array_equal(before, token_outputs(method, data)["low"])
-    assert with_random_weights(method, seed=5).fitted().signature == method.fitted().signature
+    assert untrained(method, seed=5).fitted().signature == method.fitted().signature
 
 
 def test_other_data_are_refused(make_trials: Callable[..., TrialData]) -> None:

@@ -53,8 +53,13 @@ def write_map(
         If writing fails.
     """
     content = encode_map(values, voxels=voxels, grid=grid, space=space)
-    write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), sidecar)
+    write_json(sidecar_path(path), sidecar)
     write_bytes(path, content)
+
+
+def sidecar_path(path: Path) -> Path:
+    """JSON file of an image or a table."""
+    return path.with_name(path.name.removesuffix(".nii.gz").removesuffix(".tsv") + ".json")
 
 
 def encode_map(values: FloatArray, *, voxels: IntArray, grid: Grid, space: str | None) -> bytes:

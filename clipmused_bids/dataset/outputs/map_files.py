@@ -15,7 +15,7 @@ from clipmused_bids.dataset.files.contents import read_bytes, read_json
 from clipmused_bids.dataset.files.documents import number, write_json, write_tsv
 from clipmused_bids.dataset.files.tensors import digest
 from clipmused_bids.dataset.files.tsv import read_table
-from clipmused_bids.dataset.images.maps import encode_image, encode_map
+from clipmused_bids.dataset.images.maps import encode_image, encode_map, sidecar_path
 from clipmused_bids.dataset.images.nifti_stream import named
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError, DataError
@@ -206,11 +206,6 @@ def stored_maps(tree: OutputTree, run: Run, *, model_label: str, kinds: Sequence
     """Maps of a decoder that are stored, by kind."""
     paths = {kind: tree.statmap(run, model_label=model_label, kind=kind) for kind in kinds}  # type: ignore[arg-type]
     return {kind: path for kind, path in paths.items() if path.exists() and sidecar_path(path).exists()}
-
-
-def sidecar_path(path: Path) -> Path:
-    """JSON file of an image or a table."""
-    return path.with_name(path.name.removesuffix(".nii.gz").removesuffix(".tsv") + ".json")
 
 
 def _write(path: Path, content: bytes, sidecar: Mapping[str, Any], request: str) -> None:

@@ -12,7 +12,7 @@ from clipmused_bids.dataset.events.trial_tables import OWN_COLUMNS
 from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.files.documents import write_json
-from clipmused_bids.dataset.images.maps import encode_image
+from clipmused_bids.dataset.images.maps import encode_image, sidecar_path
 from clipmused_bids.dataset.outputs.response_files import StoredResponses
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.records import Run
@@ -56,8 +56,8 @@ def write_statmap(tree: OutputTree, run: Run, stored: StoredResponses) -> Path:
     write_json(table.with_suffix(".json"), _table_fields(sidecar, path.name, sources))
     inside = np.ones(len(stored.voxels), dtype=np.uint8)
     write_bytes(mask, encode_image(inside, voxels=stored.voxels, grid=stored.grid, space=run.space))
-    write_json(_sidecar_of(mask), _mask_fields(run, sources))
-    write_json(_sidecar_of(path), _image_fields(sidecar, stored, sources))
+    write_json(sidecar_path(mask), _mask_fields(run, sources))
+    write_json(sidecar_path(path), _image_fields(sidecar, stored, sources))
     volumes = encode_image(stored.decoded(), voxels=stored.voxels, grid=stored.grid, space=run.space)
     write_bytes(path, volumes)
     return path
@@ -89,7 +89,3 @@ def _table_fields(sidecar: Mapping[str, Any], image: str, sources: list[str]) ->
         "Description": f"Trials of the responses in {image}; row k is about volume k",
         "Sources": sources,
     }
-
-
-def _sidecar_of(image: Path) -> Path:
-    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")

@@ -11,7 +11,8 @@ import numpy as np
 
 from clipmused_bids.dataset.files.atomic import write_bytes
 from clipmused_bids.dataset.files.contents import read_json
-from clipmused_bids.dataset.outputs.map_files import read_map, read_map_table, sidecar_path
+from clipmused_bids.dataset.images.maps import sidecar_path
+from clipmused_bids.dataset.outputs.map_files import read_map, read_map_table
 from clipmused_bids.dataset.outputs.tree import MapKind
 from clipmused_bids.errors import MissingInputError
 from clipmused_bids.methods.network_kinds import MS_EMB

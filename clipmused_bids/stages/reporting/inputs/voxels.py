@@ -13,9 +13,9 @@ from clipmused_bids.dataset.outputs.response_files import StoredResponses
 from clipmused_bids.records import Run
 from clipmused_bids.report.blocks import Block, Figure, Paragraph
 from clipmused_bids.report.voxel_maps import VoxelMap, voxel_figure
+from clipmused_bids.stages.assemble import voxels_with_signal
 from clipmused_bids.stages.reporting.inputs.stored import StoredRun
 from clipmused_bids.stages.reporting.view import ReportView
-from clipmused_bids.stages.signal_maps import voxels_with_signal
 
 _ABOUT = {
     "tsnr": "It is the mean of a voxel over the standard deviation of its series without the linear trend, median over "
