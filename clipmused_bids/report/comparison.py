@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
 from clipmused_bids.report.blocks import Figure, Table
 from clipmused_bids.report.canvas import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, blank, svg
+from clipmused_bids.report.numbers import interval_text, shown, signed
 from clipmused_bids.report.standing import Standing, metric_name
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def score_table(found: Standing) -> Table:
     """Scores by the metric that decides, highest first, and methods without one."""
     name = metric_name(found.metric)
     rows = [
-        [row.method, shown(row.value), span(row.low, row.high), shown(row.floor), p_text(row.p_value),
+        [row.method, shown(row.value), interval_text(row.low, row.high), shown(row.floor), p_text(row.p_value),
          _whole(row.n_labels), _whole(row.n_trials), row.note]
         for row in (*found.ranked, *found.unscored)
     ]  # fmt: skip
@@ -122,9 +123,10 @@ def score_table(found: Standing) -> Table:
 def difference_table(found: Standing) -> Table:
     """Paired differences to the best linear baseline, with both intervals, verdicts and p-values."""
     rows = [
-        [row.method, signed(row.difference), span(row.people_low, row.people_high, sign="+"), row.people_verdict,
-         p_text(row.people_p), p_text(row.people_p_holm), span(row.stimuli_low, row.stimuli_high, sign="+"),
-         row.stimuli_verdict]
+        [row.method, signed(row.difference),
+         interval_text(row.people_low, row.people_high, sign="+"), row.people_verdict,
+         p_text(row.people_p), p_text(row.people_p_holm),
+         interval_text(row.stimuli_low, row.stimuli_high, sign="+"), row.stimuli_verdict]
         for row in found.ranked
         if row.baseline
     ]  # fmt: skip
@@ -149,7 +151,9 @@ def metrics_table(rows: Sequence[ComparisonRow], *, ours: str) -> Table:
         for metric in metrics:
             one = found.get(metric)
             cells += (
-                ["n/a"] * 3 if one is None else [shown(one.value), span(one.low, one.high), shown(one.floor)]
+                ["n/a"] * 3
+                if one is None
+                else [shown(one.value), interval_text(one.low, one.high), shown(one.floor)]
             )
         body.append(cells)
     heads = [name for metric in metrics for name in (metric_name(metric), "95 % interval", "floor")]
@@ -171,22 +175,6 @@ def cost_table(found: Standing, *, times: str) -> Table:
     heads = ("method", "shared parameters", "per participant")
     caption = f"What each method fits. How long that took on this machine stands in {times}."
     return _table(caption, heads, rows, text={0}, marked=found.ours.method)
-
-
-def shown(value: float) -> str:
-    """Three digits, or ``n/a``."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
-
-
-def signed(value: float) -> str:
-    """Three digits with their sign, or ``n/a``."""
-    # + 0.0: no minus before a zero.
-    return "n/a" if math.isnan(value) else f"{round(value, 3) + 0.0:+.3f}"
-
-
-def span(low: float, high: float, *, sign: str = "") -> str:
-    """``[0.512, 0.701]``, or ``none``."""
-    return "none" if math.isnan(low) else f"[{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def p_text(value: float) -> str:

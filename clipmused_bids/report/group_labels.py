@@ -11,7 +11,7 @@ import numpy as np
 from clipmused_bids.dataset.outputs.comparison_files import LabelRow
 from clipmused_bids.report.blocks import Figure, Table
 from clipmused_bids.report.canvas import OUR_COLOUR, blank, svg
-from clipmused_bids.report.comparison import shown
+from clipmused_bids.report.numbers import shown
 
 MOST_LABELS = 40
 _SIDE = MOST_LABELS // 2

@@ -11,7 +11,7 @@ import numpy as np
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
 from clipmused_bids.report.blocks import Figure, Table
 from clipmused_bids.report.canvas import FLOOR_COLOUR, OTHER_COLOURS, OUR_COLOUR, blank, svg
-from clipmused_bids.report.comparison import shown
+from clipmused_bids.report.numbers import shown
 from clipmused_bids.report.standing import Standing, metric_name
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from clipmused_bids.evaluation.inference import FEWEST_STIMULI
 from clipmused_bids.evaluation.metrics import LabelScore, direction
 from clipmused_bids.records import FloatArray, Score
 from clipmused_bids.report.blocks import Block, Details, Paragraph, Table, Tone
+from clipmused_bids.report.numbers import shown
 
 WORDS: Mapping[str, str] = {
     "mAP": "mean average precision over labels",
@@ -227,11 +228,6 @@ def mean_probabilities(names: Sequence[str], probabilities: FloatArray) -> Table
         [(names[k], shown(float(mean[k])), shown(float(most[k]))) for k in order],
         (False, True, True),
     )
-
-
-def shown(value: float) -> str:
-    """Three digits, or ``n/a``."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 def _signed(value: float) -> str:

@@ -13,6 +13,7 @@ from clipmused_bids.dataset.files.contents import read_json
 from clipmused_bids.dataset.outputs.metric_files import read_metrics
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError
+from clipmused_bids.report.numbers import shown
 
 BASELINES = ("ridge", "ridgepooled", "ridgestack", "prevalence")
 
@@ -69,11 +70,11 @@ def results_table(bids_dir: Path, tree: OutputTree, *, model_label: str) -> str:
     for who in [*sorted(truth), "group"]:
         cells = [who if who == "group" else f"sub-{who}"]
         for metric in ("mAP", "AUC", "Hamming"):
-            cells += [_shown(number) for number in ours.get((who, metric), (math.nan, math.nan))]
-        cells += [_shown(scores.get((who, "mAP"), (math.nan,))[0]) for scores in others.values()]
+            cells += [shown(number) for number in ours.get((who, metric), (math.nan, math.nan))]
+        cells += [shown(scores.get((who, "mAP"), (math.nan,))[0]) for scores in others.values()]
         known = [truth[who]] if who in truth else list(truth.values())
         for name in ("oracle_map_single_trials", "median_noise_ceiling"):
-            cells.append(_shown(_mean([one[name] for one in known if one[name] is not None])))
+            cells.append(shown(_mean([one[name] for one in known if one[name] is not None])))
         lines.append(cells)
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     return "\n".join(
@@ -93,10 +94,6 @@ def _scores(tree: OutputTree, label: str) -> Mapping[tuple[str, str], tuple[floa
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def _shown(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 if __name__ == "__main__":

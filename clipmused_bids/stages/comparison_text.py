@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
+from clipmused_bids.report.numbers import interval_text, shown
 from clipmused_bids.stages.terminal import aligned, time_text
 from clipmused_bids.stages.timing import Stopwatch
 
@@ -51,7 +52,7 @@ def _scores(group: Sequence[ComparisonRow], *, metrics: Sequence[str], main: str
             if metric == main or metric in {"mAP", "Hamming"}:
                 cells.append(shown(one.floor if one else math.nan))
             if metric == main:
-                cells.append(_p_text(one.p_value if one else math.nan))
+                cells.append(shown(one.p_value if one else math.nan))
         table.append(cells)
     return ["", *aligned(table, right=(False, *(True,) * (len(table[0]) - 1)))]
 
@@ -91,21 +92,7 @@ def _costs(group: Sequence[ComparisonRow], watch: Stopwatch, *, main: str) -> li
     return ["", *aligned(table, right=(False, True, True, True, True))]
 
 
-def _p_text(p_value: float) -> str:
-    return "n/a" if math.isnan(p_value) else f"{p_value:.3f}"
-
-
 def _seconds(value: float) -> str:
     if math.isnan(value):
         return "n/a"
     return time_text(value) if value >= 10 else f"{value:.1f} s"
-
-
-def shown(value: float) -> str:
-    """Three digits, or ``n/a``."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
-
-
-def interval_text(low: float, high: float, *, sign: str = "") -> str:
-    """``[0.512, 0.701]``, or ``none`` where there is no interval."""
-    return "none" if math.isnan(low) else f"[{low:{sign}.3f}, {high:{sign}.3f}]"

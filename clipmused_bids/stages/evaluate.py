@@ -27,6 +27,7 @@ from clipmused_bids.evaluation.weighted import Metric
 from clipmused_bids.long_work import each_of
 from clipmused_bids.records import Split
 from clipmused_bids.report.leak_notes import leakage_lines, merged_fields
+from clipmused_bids.report.numbers import shown
 from clipmused_bids.stages.carry_out import Job, decode_contender, train_contender
 from clipmused_bids.stages.catalogue import Catalogue
 from clipmused_bids.stages.comparing import (
@@ -36,7 +37,7 @@ from clipmused_bids.stages.comparing import (
     difference,
     label_rows,
 )
-from clipmused_bids.stages.comparison_text import comparison_text, shown
+from clipmused_bids.stages.comparison_text import comparison_text
 from clipmused_bids.stages.contenders import BASELINES, Contender, contenders
 from clipmused_bids.stages.decoder_choice import left_out_by
 from clipmused_bids.stages.permuting import exchange_scheme, permutation_tests

@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
-from clipmused_bids.report.comparison import difference_figure, score_figure, score_table, signed
+from clipmused_bids.report.comparison import difference_figure, score_figure, score_table
 from clipmused_bids.report.doubts import Circumstances, doubts, scope
+from clipmused_bids.report.numbers import signed
 from clipmused_bids.report.standing import Standing, between, headline, standing, verdicts
 from tests.report.comparisons import missing, rows_of
 from tests.report.test_figures import texts

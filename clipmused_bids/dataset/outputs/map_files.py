@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from clipmused_bids.dataset.files.tensors import digest
 from clipmused_bids.dataset.files.tsv import read_table
 from clipmused_bids.dataset.images.maps import encode_image, encode_map, sidecar_path
 from clipmused_bids.dataset.images.nifti_stream import named
-from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.errors import ClipMusedError, DataError
-from clipmused_bids.records import FloatArray, Grid, IntArray, Run
+from clipmused_bids.records import FloatArray, Grid, IntArray
 
 REQUEST, _CONTENT = "RequestHash", "ContentHash"
 LABEL_PREFIX = "drop_"
@@ -200,12 +199,6 @@ def read_map(path: Path) -> tuple[NDArray[Any], FloatArray]:
 def maps_are_current(paths: Iterable[Path], *, request: str) -> bool:
     """Whether all these files are stored, as they were written for the same request."""
     return all(_is_current(path, request) for path in paths)
-
-
-def stored_maps(tree: OutputTree, run: Run, *, model_label: str, kinds: Sequence[str]) -> dict[str, Path]:
-    """Maps of a decoder that are stored, by kind."""
-    paths = {kind: tree.statmap(run, model_label=model_label, kind=kind) for kind in kinds}  # type: ignore[arg-type]
-    return {kind: path for kind, path in paths.items() if path.exists() and sidecar_path(path).exists()}
 
 
 def _write(path: Path, content: bytes, sidecar: Mapping[str, Any], request: str) -> None:

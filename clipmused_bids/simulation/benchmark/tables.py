@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from clipmused_bids.evaluation.inference import Interval
+from clipmused_bids.report.numbers import shown
 from clipmused_bids.simulation.benchmark.fits import METRICS
 from clipmused_bids.simulation.benchmark.summary import OURS, Row, Table
 
@@ -61,14 +62,14 @@ def remarks(table: Table) -> str:
     """Floors and what is known of the studies, in one line."""
     facts = table.facts
     known = [f"best linear: {table.best_linear or 'none'}"]
-    known += [f"floor of {name} {_number(table.floors[name])}" for name in METRICS]
+    known += [f"floor of {name} {shown(table.floors[name])}" for name in METRICS]
     for name, words in (
         ("prevalence", "prevalence"),
         ("oracle_map", "oracle mAP"),
         ("median_ceiling", "median true voxel ceiling"),
     ):
         if name in facts:
-            known.append(f"{words} {_number(facts[name])}")
+            known.append(f"{words} {shown(facts[name])}")
     for name, words in (("n_train", "training"), ("n_val", "validation"), ("n_test", "test")):
         if name in facts and not table.trials:
             known.append(f"{facts[name]:.0f} {words} trials")
@@ -139,7 +140,3 @@ def _interval(interval: Interval, *, sign: str = "") -> str:
     if math.isnan(interval.low):
         return text
     return f"{text} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
-
-
-def _number(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"

@@ -16,6 +16,7 @@ from clipmused_bids.report.leak_notes import leakage_fields, leakage_lines, merg
 from clipmused_bids.report.methods.rivals import DESCRIPTIONS
 from clipmused_bids.report.methods.wording import span
 from clipmused_bids.report.model_card import Card, CardTable, Evaluated, model_card
+from clipmused_bids.report.numbers import shown
 from clipmused_bids.stages.catalogue import is_simulated
 from clipmused_bids.stages.reporting.commands import commands_of
 from clipmused_bids.stages.reporting.methods import dataset_name, stored_records
@@ -24,7 +25,6 @@ from clipmused_bids.stages.reporting.stored_scores import (
     StoredScores,
     stored_comparison,
     stored_scores,
-    value_of,
 )
 from clipmused_bids.stages.reporting.view import ReportView
 
@@ -189,8 +189,8 @@ def _own_rows(scores: StoredScores, rows: Sequence[MetricRow], metrics: Sequence
         bounds = [intervals[name][side] for side in ("low", "high")]
         found.append(
             [
-                f"**{scores.details['Method']}**", name, _shown(one.value),
-                _interval(*(math.nan if bound is None else bound for bound in bounds)), _shown(one.floor),
+                f"**{scores.details['Method']}**", name, shown(one.value),
+                _interval(*(math.nan if bound is None else bound for bound in bounds)), shown(one.floor),
                 str(one.n_labels),
             ]
         )  # fmt: skip
@@ -202,11 +202,11 @@ def _rows_of_others(comparison: StoredComparison, label: str) -> list[list[str]]
     metric = str(comparison.details["MainMetric"])
     return [
         [
-            row["method"], metric, _shown(value_of(row["value"])),
-            _interval(value_of(row["low"]), value_of(row["high"])), _shown(value_of(row["floor"])), row["n_labels"],
+            row.method, metric, shown(row.value), _interval(row.low, row.high), shown(row.floor),
+            "n/a" if row.n_labels is None else str(row.n_labels),
         ]
         for row in comparison.group_rows(metric)
-        if row["model_label"] != label
+        if row.model_label != label
     ]  # fmt: skip
 
 
@@ -214,14 +214,10 @@ def _people(rows: Sequence[MetricRow], metrics: Sequence[str]) -> list[list[str]
     found = []
     for who in dict.fromkeys(row.participant for row in rows if row.participant != "group"):
         own = {row.score.metric: row.score for row in rows if row.participant == who}
-        cells = [f"{_shown(own[name].value)} ({_shown(own[name].floor)})" for name in metrics]
+        cells = [f"{shown(own[name].value)} ({shown(own[name].floor)})" for name in metrics]
         found.append([f"sub-{who}", *cells, f"{own[metrics[0]].n_trials:,}"])
     return found
 
 
 def _interval(low: float, high: float) -> str:
     return "n/a" if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
-
-
-def _shown(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"

@@ -13,10 +13,8 @@ from clipmused_bids.report.comparison import (
     difference_table,
     metrics_table,
     score_table,
-    shown,
-    signed,
-    span,
 )
+from clipmused_bids.report.numbers import interval_text, shown, signed
 from clipmused_bids.report.standing import between, count, metric_name
 from clipmused_bids.stages.reporting.group_files import (
     GroupResults,
@@ -85,7 +83,7 @@ def ablations_section(view: ReportView) -> Section | None:
         ("variant", "what is changed", metric_name(found.metric), "difference", "95 % interval", "participants"),
         [
             [row.method, described.get(row.method, ""), shown(row.value), signed(one.difference),
-             span(one.people_low, one.people_high, sign="+"), str(between(found, row.method, full).n)]
+             interval_text(one.people_low, one.people_high, sign="+"), str(between(found, row.method, full).n)]
             for row, one in zip(rows, differences, strict=True)
         ],
         numeric=(False, False, True, True, True, True),

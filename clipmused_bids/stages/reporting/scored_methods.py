@@ -15,7 +15,6 @@ from clipmused_bids.stages.reporting.stored_scores import (
     runs_scored,
     stored_comparison,
     stored_scores,
-    value_of,
 )
 
 
@@ -61,12 +60,12 @@ def _together(scores: StoredScores, comparison: StoredComparison, *, name: str) 
     described: Mapping[str, str] = comparison.details["Methods"]
     people = [row for row in scores.rows if row.participant != "group" and row.score.metric == metric]
     single = [row for row in people if row.averaging == "single trials"]
-    tested = any(not math.isnan(value_of(row["p_value"])) for row in rows)
+    tested = any(not math.isnan(row.p_value) for row in rows)
     methods = [
-        Compared(row["method"], described[row["method"]], not math.isnan(value_of(row["value"])))
-        for row in sorted(rows, key=lambda row: row["method"] != name)
+        Compared(row.method, described[row.method], not math.isnan(row.value))
+        for row in sorted(rows, key=lambda row: row.method != name)
     ]
-    baselines = [row["baseline"] for row in rows if not math.isnan(value_of(row["difference"]))]
+    baselines = [row.baseline for row in rows if not math.isnan(row.difference)]
     return EvaluationFacts(
         metric=metric,
         n_participants=len(single),
@@ -75,7 +74,7 @@ def _together(scores: StoredScores, comparison: StoredComparison, *, name: str) 
         together=True,
         methods=methods,
         best=baselines[0] if baselines else "",
-        interval_over_stimuli=any(not math.isnan(value_of(row["stimuli_low"])) for row in rows),
+        interval_over_stimuli=any(not math.isnan(row.stimuli_low) for row in rows),
         n_permutations=int(comparison.details["Permutations"]) if tested else 0,
         exchanged=str(comparison.details["Exchanged"]),
         calibrated=bool(comparison.details["Calibrated"]),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clipmused_bids.dataset.files.contents import read_json
-from clipmused_bids.dataset.files.tsv import is_missing, read_table
+from clipmused_bids.dataset.outputs.comparison_files import ComparisonRow
+from clipmused_bids.dataset.outputs.comparison_reading import read_comparison
 from clipmused_bids.dataset.outputs.metric_files import MetricRow, read_metrics
 from clipmused_bids.dataset.outputs.tree import OutputTree
 from clipmused_bids.dataset.outputs.weights import weights_hashes
-
-Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,17 @@ class StoredComparison:
 
     Parameters
     ----------
-    rows : sequence of mapping of str to str
-        Cells by column.
+    rows : sequence of ComparisonRow
     details : mapping
         Sidecar.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[ComparisonRow]
     details: Mapping[str, Any]
 
-    def group_rows(self, metric: str) -> tuple[Row, ...]:
+    def group_rows(self, metric: str) -> tuple[ComparisonRow, ...]:
         """Rows of the group by one metric, in the table's order, those without any score included."""
-        return tuple(
-            row
-            for row in self.rows
-            if row["participant_id"] == "group" and (row["metric"] == metric or is_missing(row["metric"]))
-        )
+        return tuple(row for row in self.rows if row.participant_id == "group" and row.metric in {metric, ""})
 
 
 def stored_scores(tree: OutputTree, label: str) -> StoredScores | None:
@@ -78,14 +71,7 @@ def stored_comparison(tree: OutputTree, label: str) -> StoredComparison | None:
     path = tree.group_table(model_label=label, kind="comparison")
     if not path.is_file():
         return None
-    columns = read_table(path).columns
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return StoredComparison(rows, read_json(path.with_suffix(".json")))
-
-
-def value_of(cell: str) -> float:
-    """Number in a cell; NaN for ``n/a``."""
-    return math.nan if is_missing(cell) else float(cell)
+    return StoredComparison(read_comparison(path), read_json(path.with_suffix(".json")))
 
 
 def runs_scored(tree: OutputTree, label: str) -> dict[str, tuple[MetricRow, ...]]:
